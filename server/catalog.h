@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The catalog: segments by name and id, their owners, epochs, leases, quotas. One writer or many readers. It holds
+// one lock, does no network I/O, and takes the time as an argument, so that tests can move it.
+//
+// A lapsed lease makes a segment takeable, not taken: the epoch rises only when another session opens it for writing, or
+// on a takeover by the same principal. After a restart of dsmd all leases begin anew: until then the writer and the
+// readers of before are presumed alive.
+#ifndef SERVER_CATALOG_H
+#define SERVER_CATALOG_H
+
+#include <stdatomic.h>
+
+#include "rpc/keyfile.h"
+#include "server/store/store.h"
+
+struct catalog;
+struct catalog_session; // one process at this server
+
+struct catalog_segment_view { // what an open gives; a copy
+    struct store_segment_record record;
+    uint64_t highest;
+    uint64_t stored_bytes;
+    uint32_t readers;
+    bool writer;
+};
+
+// A session's hold on a segment. Valid until closed or the session ends; the epoch is looked at for every request.
+struct catalog_hold {
+    struct store_segment *segment;
+    uint64_t id;
+    uint64_t epoch; // with which it was opened
+    uint64_t pages;
+    uint32_t page_bytes;
+    bool write;
+};
+
+int catalog_create(struct store *store, int64_t now_ms, struct catalog **catalog);
+void catalog_destroy(struct catalog **catalog);
+
+// The session with this instance id, made when new. A session belongs to one principal (-EACCES otherwise). Counted:
+// each get has its put; a session without lanes lives on until its lease lapses.
+int catalog_session_get(struct catalog *catalog, const uint8_t instance[WIRE_ID_BYTES],
+                        const struct key_grant *grant, const char *holder, int64_t now_ms,
+                        struct catalog_session **session);
+void catalog_session_put(struct catalog *catalog, struct catalog_session *session, int64_t now_ms);
+void catalog_session_renew(struct catalog_session *session, int64_t now_ms); // lock-free
+
+enum wire_status catalog_segment_create(struct catalog *, struct catalog_session *,
+                                        const uint8_t operation[WIRE_ID_BYTES], const char *name,
+                                        uint64_t bytes, uint32_t page_bytes, uint32_t type,
+                                        uint32_t flags, struct catalog_segment_view *view,
+                                        struct failure *failure);
+struct catalog_open_request {
+    const char *name; // or NULL and
+    uint64_t id;
+    bool write, takeover;
+    uint64_t epoch; // 0, or the epoch held before
+};
+enum wire_status catalog_segment_open(struct catalog *, struct catalog_session *,
+                                      const struct catalog_open_request *, int64_t now_ms,
+                                      struct catalog_segment_view *view, struct failure *failure);
+enum wire_status catalog_segment_close(struct catalog *, struct catalog_session *, uint64_t id);
+enum wire_status catalog_segment_delete(struct catalog *, struct catalog_session *,
+                                        const uint8_t operation[WIRE_ID_BYTES], const char *name,
+                                        int64_t now_ms, struct failure *failure);
+
+// Page operations: finds the session's hold on segment `id`, checks right, epoch and bounds, and keeps the segment from
+// being deleted until exit. No lock is held in between.
+enum wire_status catalog_enter(struct catalog *, struct catalog_session *,
+                               const struct wire_header *request, struct catalog_hold *hold);
+void catalog_exit(struct catalog *, const struct catalog_hold *hold);
+
+// Visits segments that this session may see, in order of name, after `after`; stops when visit returns false.
+void catalog_list(struct catalog *, struct catalog_session *, const char *prefix, const char *after,
+                  bool (*visit)(void *context, const struct catalog_segment_view *view),
+                  void *context);
+struct catalog_sums {
+    uint64_t sessions, segments, charged_bytes, quota_bytes;
+};
+void catalog_sums(struct catalog *, struct catalog_session *, struct catalog_sums *sums);
+// Ends sessions whose lease lapsed and that have no lane. Call now and then.
+void catalog_expire(struct catalog *, int64_t now_ms);
+
+#endif
