@@ -1,0 +1,126 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The arrows of the house: which room may include which, and which files alone may include a foreign library. Seen
+# file by file; because every list is closed, what a room reaches through others is bounded too. A room that is
+# not listed may include nothing but itself, so a new room gets its arrows when it is made.
+. "$(dirname "$0")/lib.sh"
+
+# ROOM: what it may include beside itself (rooms, or single headers). The longest ROOM that fits counts; "ROOM/." is
+# for the files that lie in it directly.
+arrows='
+libdsm/include:
+libdsm/page:
+libdsm/policy:
+libdsm/trap:
+libdsm/stat:     libdsm/include
+libdsm/backing:  rpc libdsm/stat libdsm/include
+libdsm/pager:    libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/migrate:  libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/.:        libdsm rpc
+rpc:
+server:          rpc
+tools:           rpc libdsm/include
+bpf:
+tests:           rpc server libdsm tools bpf
+'
+# HEADER: the files (shell patterns) that may include it.
+dependencies='
+grpc/*:       rpc/lane_grpc*.c
+sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
+protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c
+*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c
+bpf/*:        tools/*.c bpf/*
+jansson.h:    tools/*.c tests/*
+cmocka.h:     tests/*
+'
+
+# look_up TABLE KEY: the values of the line KEY, in $values; fails when there is no such line.
+look_up() {
+    local line
+    while IFS= read -r line; do
+        if [ -n "$line" ] && [ "${line%%:*}" = "$2" ]; then
+            read -ra values <<<"${line#*:}"
+            return 0
+        fi
+    done <<<"$1"
+    return 1
+}
+
+# room_of FILE: the longest room of the table that holds it, else its folder.
+room_of() {
+    room=$(dirname "$1")
+    if look_up "$arrows" "$room/."; then
+        return
+    fi
+    while [ "$room" != . ]; do
+        if look_up "$arrows" "$room"; then
+            return
+        fi
+        room=$(dirname "$room")
+    done
+    room=$(dirname "$1")
+    values=()
+}
+
+# resolve FILE HEADER: the header's path from the root, in $header; empty when it is not ours.
+resolve() {
+    local candidate
+    for candidate in "$(dirname "$1")/$2" "$2" "libdsm/include/$2"; do
+        if [ -e "$candidate" ]; then
+            header=$(realpath --relative-to=. "$candidate")
+            return
+        fi
+    done
+    header=
+}
+
+check_arrow() { # FILE LINE HEADER
+    local allowed
+    room_of "$1"
+    for allowed in "$room" "${values[@]}"; do
+        case $3 in
+        "$allowed" | "$allowed"/*) return ;;
+        esac
+    done
+    offence "$1:$2: $room must not include $3"
+}
+
+check_dependency() { # FILE LINE HEADER
+    local line file
+    while IFS= read -r line; do
+        # shellcheck disable=SC2254 # these are patterns
+        case $3 in
+        ${line%%:*})
+            [ -n "$line" ] || continue
+            set -f
+            for file in ${line#*:}; do
+                case $1 in
+                $file)
+                    set +f
+                    return
+                    ;;
+                esac
+            done
+            set +f
+            offence "$1:$2: only ${line#*:} may include <$3>"
+            ;;
+        esac
+    done <<<"$dependencies"
+}
+
+seen=0
+while IFS=: read -r file line text; do
+    seen=$((seen + 1))
+    included=$(sed -E 's/^[^"<]*["<]([^">]+)[">].*$/\1/' <<<"$text")
+    resolve "$file" "$included"
+    if [ -n "$header" ]; then
+        check_arrow "$file" "$line" "$header"
+    else
+        check_dependency "$file" "$line" "$included"
+    fi
+done < <(sources '*.c' '*.h' | xargs grep -nE '^[[:space:]]*#[[:space:]]*include[[:space:]]*["<]' /dev/null)
+if [ "$seen" -eq 0 ]; then
+    offence "no include directive found: nothing was checked"
+fi
+verdict

@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Every source says its licence in its first three lines.
+. "$(dirname "$0")/lib.sh"
+line='SPDX-License-Identifier: Apache-2.0'
+while read -r file; do
+    if ! head -n 3 "$file" | grep -qF "$line"; then
+        offence "$file:1: has no line '$line'"
+    fi
+done < <(sources)
+verdict
