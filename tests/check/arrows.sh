@@ -4,6 +4,7 @@
 # The arrows of the house: which room may include which, and which files alone may include a foreign library. Seen
 # file by file; because every list is closed, what a room reaches through others is bounded too. A room that is
 # not listed may include nothing but itself, so a new room gets its arrows when it is made.
+# shellcheck source=tests/check/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 # ROOM: what it may include beside itself (rooms, or single headers). The longest ROOM that fits counts; "ROOM/." is

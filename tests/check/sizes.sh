@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A C file has at most 500 lines and a function at most 70. There is no list of exceptions.
+# shellcheck source=tests/check/lib.sh
 . "$(dirname "$0")/lib.sh"
 file_lines=500
 function_lines=70

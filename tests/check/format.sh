@@ -1,0 +1,11 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Every C file is as clang-format with the tree's .clang-format leaves it.
+# shellcheck source=tests/check/lib.sh
+. "$(dirname "$0")/lib.sh"
+mapfile -t files < <(sources '*.c' '*.h')
+if [ ${#files[@]} -eq 0 ]; then
+    echo "No C file found: nothing was checked."
+    exit 1
+fi
+clang-format --dry-run -Werror "${files[@]}"
