@@ -20,6 +20,7 @@
 
 enum {
     WIRE_VERSION = 1,
+    WIRE_MAGIC_BYTES = 8,
     WIRE_HELLO_BYTES = 160,
     WIRE_HEADER_BYTES = 96,
     WIRE_HEADER_SEALED_BYTES = WIRE_HEADER_BYTES + LIMIT_SEAL_BYTES,
@@ -65,6 +66,8 @@ enum wire_status {
 
 enum wire_role { WIRE_ROLE_CLIENT = 1, WIRE_ROLE_TOOL = 2 };
 enum wire_lane_kind { WIRE_LANE_SOCK = 1, WIRE_LANE_GRPC = 2 };
+
+extern const uint8_t wire_magic[WIRE_MAGIC_BYTES]; // a hello begins with it
 
 struct wire_hello { // sent in plain; the prologue of the handshake
     uint16_t version;
