@@ -11,13 +11,14 @@
 # for the files that lie in it directly.
 arrows='
 libdsm/include:
-libdsm/page:
+libdsm/sync:
+libdsm/page:     libdsm/sync
 libdsm/policy:
-libdsm/trap:
-libdsm/stat:     libdsm/include
-libdsm/backing:  rpc libdsm/stat libdsm/include
-libdsm/pager:    libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
-libdsm/migrate:  libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/trap:     libdsm/sync
+libdsm/stat:     libdsm/sync libdsm/include
+libdsm/backing:  libdsm/sync libdsm/stat libdsm/include rpc
+libdsm/pager:    libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/migrate:  libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
 libdsm/.:        libdsm rpc
 rpc:
 server:          rpc

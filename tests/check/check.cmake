@@ -14,6 +14,7 @@ set_tests_properties(check.tidy PROPERTIES LABELS "check;plain-only;slow" TIMEOU
 
 # What pager_fault() can reach, made again with a section for each function so that the linker can tell.
 file(GLOB handler_sources CONFIGURE_DEPENDS
+  ${CMAKE_SOURCE_DIR}/libdsm/sync/*.c
   ${CMAKE_SOURCE_DIR}/libdsm/page/*.c ${CMAKE_SOURCE_DIR}/libdsm/policy/*.c
   ${CMAKE_SOURCE_DIR}/libdsm/pager/*.c ${CMAKE_SOURCE_DIR}/libdsm/trap/*.c
   ${CMAKE_SOURCE_DIR}/libdsm/stat/*.c ${CMAKE_SOURCE_DIR}/libdsm/backing/*.c

@@ -8,4 +8,8 @@ if [ ${#files[@]} -eq 0 ]; then
     echo "No C file found: nothing was checked."
     exit 1
 fi
-clang-format --dry-run -Werror "${files[@]}"
+while read -r count file; do
+    offence "$file:1: $count places are not as clang-format leaves them: clang-format -i $file"
+done < <(clang-format --dry-run -Werror "${files[@]}" 2>&1 | sed -n 's/^\([^:]*\):[0-9:]* error: .*/\1/p' |
+    sort | uniq -c)
+verdict

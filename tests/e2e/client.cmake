@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# The programs at work against a dsmd. Each runs with both kinds of lanes for faults.
+function(add_client_test name seconds) # add_client_test(name TIMEOUT [LABELS ...] COMMAND script.sh ARGUMENT...)
+  cmake_parse_arguments(client "" "" "LABELS;COMMAND" ${ARGN})
+  list(POP_FRONT client_COMMAND script)
+  foreach(lanes sock grpc)
+    set(test e2e.${name}.${lanes})
+    add_test(NAME ${test} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${script} ${client_COMMAND})
+    set_tests_properties(${test} PROPERTIES
+      LABELS "e2e;${client_LABELS}" TIMEOUT ${seconds} SKIP_RETURN_CODE 77
+      ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${lanes}")
+  endforeach()
+endfunction()
+
+if(DSM_SANITIZE STREQUAL "")
+  add_client_test(pagecheck 300 COMMAND pagecheck.sh 30)
+  add_client_test(pagecheck_killed 300 COMMAND pagecheck_killed.sh 30 3)
+  add_client_test(gups 600 COMMAND gups.sh)
+  add_client_test(pagerank 900 COMMAND pagerank.sh)
+else() # everything is slower here, and what counts is the first race or overrun
+  add_client_test(pagecheck 300 COMMAND pagecheck.sh 5)
+  add_client_test(pagecheck_killed 300 COMMAND pagecheck_killed.sh 6 2)
+endif()
+add_client_test(pagerank_sample 300 COMMAND pagerank.sh ${CMAKE_SOURCE_DIR}/tests/programs/sample-index.txt)
+
+option(DSM_LONG_TESTS "Register the tests that take 10 minutes" OFF)
+if(DSM_LONG_TESTS AND DSM_SANITIZE STREQUAL "")
+  add_client_test(pagecheck_long 1900 LABELS long COMMAND pagecheck.sh 600)
+  add_client_test(pagecheck_killed_long 1900 LABELS long COMMAND pagecheck_killed.sh 600 3)
+endif()
