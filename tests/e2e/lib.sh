@@ -101,18 +101,33 @@ e2e_end() {
     exit $status
 }
 
+# What a test left that was killed by SIGKILL: named by the pid of a process that is gone.
+clear_stale() {
+    local path pid
+    for path in "${TMPDIR:-/tmp}"/dsm-test-* /dev/shm/dsm-test-* /run/netns/dsm-[sc]-*; do
+        pid=$(sed -nE 's/^(dsm-test|dsm-s|dsm-c)-([0-9]+)(\..*)?$/\2/p' <<<"${path##*/}")
+        if [ -n "$pid" ] && [ ! -d "/proc/$pid" ] && [ -O "$path" ]; then
+            case $path in
+            /run/netns/*) ip netns del "${path##*/}" 2>/dev/null || true ;;
+            *) rm -rf "$path" ;;
+            esac
+        fi
+    done
+}
+
 # The store lies in memory where there is room for it.
 roomy_directory() {
     local free
     free=$(df --output=avail -k /dev/shm 2>/dev/null | tail -n 1)
     if [ "${free:-0}" -gt $((2 << 20)) ] && [ -w /dev/shm ]; then
-        mktemp -d -p /dev/shm dsm-test.XXXXXX
+        mktemp -d -p /dev/shm dsm-test-$$.XXXXXX
     else
-        mktemp -d -t dsm-test.XXXXXX
+        mktemp -d -t dsm-test-$$.XXXXXX
     fi
 }
 
-work=$(mktemp -d -t dsm-test.XXXXXX)
+clear_stale
+work=$(mktemp -d -t dsm-test-$$.XXXXXX)
 store_parent=$(roomy_directory)
 store=$store_parent/store
 client_log=$work/client.log
@@ -163,7 +178,8 @@ start_dsmd() {
         into=(ip netns exec "$server_namespace")
     fi
     : >"$work/ready"
-    "${into[@]}" "$build/bin/dsmd" --listen "$server_address:$server_port" --store "$store" \
+    # Should the test be killed, the kernel ends dsmd.
+    "${into[@]}" setpriv --pdeathsig KILL "$build/bin/dsmd" --listen "$server_address:$server_port" --store "$store" \
         --key "$work/server.key" --authorized "$work/authorized" --ready-fd 9 "$@" \
         9>"$work/ready" >>"$work/dsmd.log" 2>&1 </dev/null &
     dsmd_pid=$!
@@ -207,7 +223,7 @@ client_command() { # SECONDS PROGRAM ARG...: sets $command
     shift 2
     command=(env "DSM_SERVER=$server_address:$server_port" "DSM_SERVER_KEY=$(cat "$work/server.key.pub")"
         "DSM_KEY_FILE=$work/client.key" "LD_LIBRARY_PATH=$client_library"
-        timeout --kill-after=5 "$seconds" "${as_nobody[@]}" "$client_bin/$program" "$@")
+        setpriv --pdeathsig TERM timeout --kill-after=5 "$seconds" "${as_nobody[@]}" "$client_bin/$program" "$@")
     if [ -n "$client_namespace" ]; then
         command=(ip netns exec "$client_namespace" "${command[@]}")
     fi
