@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The catalog: segments by name and id, their owners, epochs, leases, quotas. One writer or many readers. It holds
-// one lock, does no network I/O, and takes the time as an argument, so that tests can move it.
+// The catalog: segments by name and id, their owners, epochs, leases, quotas. One writer or many
+// readers. It holds one lock, does no network I/O, and takes the time as an argument, so that tests
+// can move it.
 //
-// A lapsed lease makes a segment takeable, not taken: the epoch rises only when another session opens it for writing, or
-// on a takeover by the same principal. After a restart of dsmd all leases begin anew: until then the writer and the
-// readers of before are presumed alive.
+// A lapsed lease makes a segment takeable, not taken: the epoch rises only when another session
+// opens it for writing, or on a takeover by the same principal. After a restart of dsmd all leases
+// begin anew: until then the writer and the readers of before are presumed alive.
 #ifndef SERVER_CATALOG_H
 #define SERVER_CATALOG_H
 
@@ -25,26 +26,35 @@ struct catalog_segment_view { // what an open gives; a copy
     bool writer;
 };
 
-// A session's hold on a segment. Valid until closed or the session ends; the epoch is looked at for every request.
+// What a page operation may use between catalog_enter() and catalog_exit(). The epoch is looked at
+// by every enter.
+struct catalog_segment;
 struct catalog_hold {
     struct store_segment *segment;
+    struct catalog_segment *entry;
     uint64_t id;
     uint64_t epoch; // with which it was opened
     uint64_t pages;
     uint32_t page_bytes;
-    bool write;
+    bool write;    // opened for writing
+    bool changing; // this operation changes pages
+    bool thin;     // NORESERVE: catalog_thin_charge() before a write
 };
 
-int catalog_create(struct store *store, int64_t now_ms, struct catalog **catalog);
+int catalog_create(struct store *store, int64_t lease_ms, int64_t now_ms, struct catalog **catalog);
 void catalog_destroy(struct catalog **catalog);
 
-// The session with this instance id, made when new. A session belongs to one principal (-EACCES otherwise). Counted:
-// each get has its put; a session without lanes lives on until its lease lapses.
+// The session with this instance id, made when new. A session belongs to one key of one principal
+// (-EACCES otherwise; -EUSERS: the principal or the server has too many; -ENOMEM). Counted: each
+// get has its put; a session without lanes that has something open lives on until its lease lapses.
 int catalog_session_get(struct catalog *catalog, const uint8_t instance[WIRE_ID_BYTES],
                         const struct key_grant *grant, const char *holder, int64_t now_ms,
                         struct catalog_session **session);
 void catalog_session_put(struct catalog *catalog, struct catalog_session *session, int64_t now_ms);
 void catalog_session_renew(struct catalog_session *session, int64_t now_ms); // lock-free
+// After a change of the authorized file: rights, prefixes and quotas follow; a session whose key is
+// gone may do nothing more from here on, and ends with its last put (at once when it has no lane).
+void catalog_regrant(struct catalog *catalog, const struct key_grants *grants);
 
 enum wire_status catalog_segment_create(struct catalog *, struct catalog_session *,
                                         const uint8_t operation[WIRE_ID_BYTES], const char *name,
@@ -65,13 +75,18 @@ enum wire_status catalog_segment_delete(struct catalog *, struct catalog_session
                                         const uint8_t operation[WIRE_ID_BYTES], const char *name,
                                         int64_t now_ms, struct failure *failure);
 
-// Page operations: finds the session's hold on segment `id`, checks right, epoch and bounds, and keeps the segment from
-// being deleted until exit. No lock is held in between.
+// Page operations: finds the session's hold on segment `id`, checks right, epoch and bounds, and
+// keeps the segment from being deleted until exit. No lock is held in between.
 enum wire_status catalog_enter(struct catalog *, struct catalog_session *,
                                const struct wire_header *request, struct catalog_hold *hold);
 void catalog_exit(struct catalog *, const struct catalog_hold *hold);
+// A write into a thin segment: charges growth_bytes to the principal until settle, which looks at
+// what the segment really takes. WIRE_OVER_QUOTA: nothing was charged.
+enum wire_status catalog_thin_charge(const struct catalog_hold *hold, uint64_t growth_bytes);
+void catalog_thin_settle(const struct catalog_hold *hold, uint64_t growth_bytes);
 
-// Visits segments that this session may see, in order of name, after `after`; stops when visit returns false.
+// Visits segments that this session may see, in order of name, after `after`; stops when visit
+// returns false.
 void catalog_list(struct catalog *, struct catalog_session *, const char *prefix, const char *after,
                   bool (*visit)(void *context, const struct catalog_segment_view *view),
                   void *context);
