@@ -20,6 +20,7 @@ export LC_ALL=C
 
 e2e_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath "${DSM_BUILD:-$e2e_root/build}")
+[ -d "$build/bin" ] || { echo "$build/bin does not exist: build first"; exit 1; }
 unset DSM_SERVER DSM_SERVER_KEY DSM_KEY_FILE DSM_CLUSTER DSM_CACHE
 
 dsmd_pid=
