@@ -15,4 +15,4 @@ echo "$(grep -c clang-tidy "$log") files"
 if ! grep -q clang-tidy "$log"; then
     status=1
 fi
-exit $status
+exit "$status"
