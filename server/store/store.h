@@ -36,7 +36,9 @@ struct store_facts {
     uint64_t reserved_bytes; // promised to segments
     uint64_t stored_bytes;   // in slots in use
     uint64_t headroom_free_bytes;
-    bool clean; // the last stop was clean
+    uint64_t headroom_waits; // writes that had to wait for readers to pass
+    uint64_t base_end;       // above every address range that a segment of this store ever had
+    bool clean;              // the last stop was clean
 };
 
 // What the catalog keeps with a segment; lives in the first page of the segment's index file, so that a segment and
@@ -71,7 +73,8 @@ void store_facts(struct store *store, struct store_facts *facts);
 // Once per thread that reads or writes; gives it a place in the reclamation of slots.
 int store_thread_register(struct store *store);
 
-// -ENOSPC when the size cannot be promised (quotas are the catalog's business).
+// -ENOSPC when the size cannot be promised (quotas are the catalog's business). record->id 0: the store gives the next id
+// that was never used (see store_segment_record); else -EEXIST when that id may have been used before.
 int store_segment_create(struct store *store, const struct store_segment_record *record,
                          struct store_segment **segment);
 // Its slots are freed; later use of the pointer by others is kept off by the catalog.

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Named points between the steps of the store, at which a test can kill the process, fail the step or delay it:
+// DSM_FAILPOINT="write.entry:kill:17" kills at the 17th pass; also "error", and "delay-MS" (from that pass on). Compiled
+// in always, armed by the environment at store_open only; a point that is not armed costs one predicted branch.
+#ifndef SERVER_STORE_FAILPOINT_H
+#define SERVER_STORE_FAILPOINT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "rpc/failure.h"
+
+// X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that only kill and delay fit.
+#define STORE_FAILPOINTS(X)                                                                        \
+    X(OPEN_LOCKED, "open.locked", 1)     /* the lock is held, nothing was read */                  \
+    X(OPEN_CREATED, "open.created", 1)   /* directories are there, the header is not */            \
+    X(OPEN_REBUILT, "open.rebuilt", 1)   /* counts are rebuilt, the header is the old one */       \
+    X(OPEN_MARKED, "open.marked", 1)     /* the header says: in use */                             \
+    X(WRITE_BEGIN, "write.begin", 1)     /* nothing done */                                        \
+    X(WRITE_ROOM, "write.room", 1)       /* room is promised, no slot taken */                     \
+    X(WRITE_SLOT, "write.slot", 1)       /* fresh slots taken, no data written */                  \
+    X(WRITE_DATA, "write.data", 1)       /* a run of data written, not seen by anybody */          \
+    X(WRITE_SYNC, "write.sync", 1)       /* all data written and synced */                         \
+    X(WRITE_COMMIT, "write.commit", 0)   /* on a disk: entries in the file, not synced */          \
+    X(WRITE_ENTRY, "write.entry", 0)     /* the slot is in the index, its version is not */        \
+    X(WRITE_VERSION, "write.version", 0) /* the version too, the highest version not */            \
+    X(WRITE_HIGHEST, "write.highest", 0) /* all told, the old slots not given back */              \
+    X(WRITE_FREE, "write.free", 0)       /* all done, not acknowledged */                          \
+    X(SLOT_PUNCH, "slot.punch", 0)       /* free blocks of another page size given back */         \
+    X(CREATE_ID, "create.id", 1)         /* the id is used up, no file yet */                      \
+    X(CREATE_FILE, "create.file", 1)     /* a temporary file without record */                     \
+    X(CREATE_RECORD, "create.record", 1) /* a whole temporary file */                              \
+    X(CREATE_RENAME, "create.rename", 0) /* the file has its name, not acknowledged */             \
+    X(UPDATE_BEGIN, "update.begin", 1)   /* the record is the old one */                           \
+    X(UPDATE_RECORD, "update.record", 0) /* the record is the new one, not acknowledged */         \
+    X(REMOVE_BEGIN, "remove.begin", 1)   /* the file is there */                                   \
+    X(REMOVE_UNLINK, "remove.unlink", 0) /* the file is gone, its slots are not free */            \
+    X(REMOVE_FREE, "remove.free", 0)     /* all done, not acknowledged */                          \
+    X(CLOSE_BEGIN, "close.begin", 1)     /* nothing synced */                                      \
+    X(CLOSE_SYNC, "close.sync", 1)       /* synced, not marked clean */                            \
+    X(CLOSE_MARK, "close.mark", 0)       /* marked clean, still locked */
+
+enum failpoint_id {
+    FAILPOINT_NONE,
+#define X(name, text, may_fail) FAILPOINT_##name,
+    STORE_FAILPOINTS(X)
+#undef X
+        FAILPOINT_COUNT
+};
+
+enum failpoint_action { FAILPOINT_KILL, FAILPOINT_ERROR, FAILPOINT_DELAY };
+
+struct failpoint {
+    enum failpoint_id armed; // FAILPOINT_NONE: none
+    enum failpoint_action action;
+    uint32_t delay_ms;
+    uint64_t at;
+    _Atomic uint64_t passes;
+};
+
+// NULL or "": nothing armed. -EINVAL with a sentence for what is not a point, an action that fits it and a count.
+int failpoint_arm(struct failpoint *point, const char *text, struct failure *failure);
+const char *failpoint_name(enum failpoint_id id);
+int failpoint_pass(struct failpoint *point); // counts, acts; 0 or -EIO
+
+static inline int failpoint_at(struct failpoint *point, enum failpoint_id id)
+{
+    return __builtin_expect(point->armed == id, 0) ? failpoint_pass(point) : 0;
+}
+
+#endif
