@@ -16,9 +16,9 @@ libdsm/page:     libdsm/sync
 libdsm/policy:
 libdsm/trap:     libdsm/sync
 libdsm/stat:     libdsm/sync libdsm/include
-libdsm/backing:  libdsm/sync libdsm/stat libdsm/include rpc
-libdsm/pager:    libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
-libdsm/migrate:  libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc
+libdsm/pager:    libdsm/settings.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
 libdsm/.:        libdsm rpc
 rpc:
 server:          rpc

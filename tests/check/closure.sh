@@ -20,17 +20,21 @@ roots=${CLOSURE_ROOTS:-$(sed 's/#.*//' "$here/handler_roots.txt")}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Roots may be static functions: make them visible to the linker.
-globalize=()
+# A root is FILE:FUNCTION. It may be a static function: it is made visible to the linker in its own object.
 flags=()
 for root in $roots; do
-    globalize+=("--globalize-symbol=$root")
-    flags+=(-u "$root")
+    flags+=(-u "${root#*:}")
 done
 number=0
 objects=()
 for object in "$@"; do
     number=$((number + 1))
+    globalize=()
+    for root in $roots; do
+        if [[ $object == */${root%%:*}.o ]]; then
+            globalize+=("--globalize-symbol=${root#*:}")
+        fi
+    done
     objcopy "${globalize[@]}" "$object" "$work/$number.o"
     objects+=("$work/$number.o")
 done
@@ -38,7 +42,7 @@ ld -r --gc-sections -e "${flags[1]}" "${flags[@]}" -o "$work/closure.o" "${objec
 
 status=0
 for root in $roots; do
-    if ! nm --defined-only "$work/closure.o" | awk '{ print $3 }' | grep -qx "$root"; then
+    if ! nm --defined-only "$work/closure.o" | awk '{ print $3 }' | grep -qx "${root#*:}"; then
         echo "The root $root is defined nowhere: correct handler_roots.txt."
         status=1
     fi
@@ -64,5 +68,5 @@ while read -r symbol; do
     echo "handler_symbols.txt allows $symbol, which the fault path no longer reaches: remove the line."
     status=1
 done < <(comm -13 "$work/undefined" "$work/needed")
-echo "$(wc -l <"$work/undefined") symbols from outside, $# objects, roots: ${globalize[*]#*=}"
+echo "$(wc -l <"$work/undefined") symbols from outside, $# objects, $((${#flags[@]} / 2)) roots"
 exit $status

@@ -83,4 +83,49 @@ plant arrows "libsodium elsewhere" server/store.c '#include <sodium.h>'
 plant arrows "protobuf elsewhere" libdsm/pager/pager.c '#include <protobuf-c/protobuf-c.h>'
 plant arrows "generated messages elsewhere" libdsm/pager/pager.c '#include "rpc/dsm.pb-c.h"'
 
+# The closure: reached directly, through another object, from a static root; and what is not reached does not count.
+cat >"$tree/fault.c" <<'END'
+#include <stdlib.h>
+#include <unistd.h>
+int helper(int x);
+int pager_fault(int x);
+void unreached(void);
+int pager_fault(int x) { return helper(x); }
+static long op_send(int x) { return write(x, "x", 1); }
+static void op_destroy(void *p) { free(p); }
+struct ops { long (*send)(int); void (*destroy)(void *); };
+extern const struct ops ops;
+const struct ops ops = {op_send, op_destroy};
+void unreached(void) { abort(); }
+END
+cat >"$tree/helper.c" <<'END'
+#include <unistd.h>
+#include <stdlib.h>
+int helper(int x);
+void *other(void);
+int helper(int x) { return close(x); }
+void *other(void) { return malloc(1); }
+END
+for file in fault helper; do
+    gcc -O2 -fPIC -ffunction-sections -fdata-sections -c -o "$tree/$file.c.o" "$tree/$file.c"
+done
+
+expect_closure() { # EXIT ROOTS ALLOWED TEXT
+    local output status=0
+    tr ' ' '\n' <<<"$3" >"$tree/list"
+    output=$(CLOSURE_ROOTS=$2 CLOSURE_LIST=$tree/list "$here/closure.sh" "$tree"/*.o 2>&1) || status=$?
+    if [ $status -ne "$1" ] || ! grep -q "$4" <<<"$output"; then
+        echo "closure of $2, allowed $3: exit $status, expected $1 and '$4':"
+        echo "$output"
+        failed=1
+    fi
+}
+expect_closure 0 "fault.c:pager_fault" "close" "1 symbols"
+expect_closure 0 "fault.c:pager_fault fault.c:op_send" "close write" "2 symbols"
+expect_closure 1 "fault.c:pager_fault fault.c:op_send" "close" "reaches write"
+expect_closure 1 "fault.c:pager_fault fault.c:op_destroy" "close" "reaches free"
+expect_closure 1 "fault.c:pager_fault helper.c:other" "close" "reaches malloc"
+expect_closure 1 "fault.c:pager_fault" "close read" "no longer reaches"
+expect_closure 1 "fault.c:pager_fault fault.c:absent" "close" "defined nowhere"
+
 exit $failed
