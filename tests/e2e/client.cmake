@@ -15,6 +15,7 @@ endfunction()
 if(DSM_SANITIZE STREQUAL "")
   add_client_test(pagecheck 300 COMMAND pagecheck.sh 30)
   add_client_test(pagecheck_killed 300 COMMAND pagecheck_killed.sh 30 3)
+  add_client_test(cache_bound 300 COMMAND cache_bound.sh 8)
   add_client_test(gups 600 COMMAND gups.sh)
   add_client_test(pagerank 900 COMMAND pagerank.sh)
 else() # everything is slower here, and what counts is the first race or overrun
