@@ -52,7 +52,7 @@ void noise_handshake_destroy(struct noise_handshake **handshake);
 // Copies what it needs of the parameters. -EINVAL when a key that the row needs is missing.
 int noise_handshake_start(struct noise_handshake *handshake,
                           const struct noise_parameters *parameters);
-// Writes the next message. *written only on success. -ENOBUFS, -EPROTO (not our turn), -EBADMSG (bad key).
+// Writes the next message, which must not overlap the payload (nor when reading). *written only on success. -ENOBUFS, -EPROTO (not our turn), -EBADMSG (bad key).
 int noise_handshake_write(struct noise_handshake *handshake, const void *payload,
                           size_t payload_bytes, void *message, size_t capacity, size_t *written);
 // Reads the next message. -EBADMSG ends the handshake for good; the state is wiped.

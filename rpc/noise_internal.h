@@ -72,8 +72,7 @@ int noise_mix_key_and_hash(struct noise_symmetric *s, const void *input, size_t 
 // Appends to *message and moves it on.
 int noise_encrypt_and_hash(struct noise_symmetric *s, const void *plain, size_t bytes,
                            uint8_t **message);
-// Takes `bytes` of plain text (and its tag) from *message and moves it on. plain may lie over the
-// message.
+// Takes `bytes` of plain text (and its tag) from *message and moves it on.
 int noise_decrypt_and_hash(struct noise_symmetric *s, const uint8_t **message, void *plain,
                            size_t bytes);
 // keys[0] is the initiator's to send with, keys[1] the responder's; the first NOISE_KEY_BYTES of

@@ -127,7 +127,6 @@ static size_t tag_bytes(const struct noise_symmetric *s)
     return s->cipher.keyed ? NOISE_TAG_BYTES : 0;
 }
 
-// Appends to *message and moves it on.
 int noise_encrypt_and_hash(struct noise_symmetric *s, const void *plain, size_t bytes,
                            uint8_t **message)
 {
@@ -145,8 +144,7 @@ int noise_encrypt_and_hash(struct noise_symmetric *s, const void *plain, size_t 
     return 0;
 }
 
-// Takes `bytes` of plain text (and its tag) from *message and moves it on. plain may lie over the
-// message.
+// Takes `bytes` of plain text (and its tag) from *message and moves it on.
 int noise_decrypt_and_hash(struct noise_symmetric *s, const uint8_t **message, void *plain,
                            size_t bytes)
 {
