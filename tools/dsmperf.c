@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// dsmperf: how fast this machine moves pages, beside how fast it could. A figure alone says little, since machines are
+// shared and noisy; so every subcommand measures the raw limit in the same run, in turn with the product (A B A B), with
+// the cache full, and prints the ratio.
+//
+//   limit  the raw limits alone: TCP, cipher, and the trap's cycle of fill and evict; needs no server
+//   fault  random touches of absent pages, against the sum of the limits that such a touch must pay
+//   scan   a sequential scan of a cold segment, against a sealed TCP stream
+//
+// This file only reads options and the environment, starts the limits' worker (before anything makes a thread),
+// and prints. DSM_FILL and DSM_FAULT_LANES are set to what the output says where they were unset, so that the
+// output cannot speak of another setting than the library's.
+#include "tools/dsmperf.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "rpc/noise.h"
+
+static const struct subcommand {
+    const char *name;
+    int (*run)(const struct perf_settings *, struct perf_worker *, struct perf_report *,
+               struct failure *);
+} subcommands[] = {{"limit", perf_limit}, {"fault", perf_fault}, {"scan", perf_scan}};
+
+const char *argp_program_version = "dsmperf 0.1.0";
+static const char documentation[] =
+    "Measures remote memory beside the raw limit of the same run.\v"
+    "  limit   raw limits: TCP round trips, cipher, the trap's fill and evict\n"
+    "  fault   random page faults with the cache full, at 1/8 of the segment\n"
+    "  scan    sequential scan of a cold segment\n\n"
+    "The ratio is value / limit: for times, 1 is perfect and more is worse; for rates, less is "
+    "worse. fault and scan use the server of DSM_SERVER, or start a dsmd of their own when that is "
+    "unset or --dsmd is given.\n\n"
+    "Environment: DSM_FAULT_LANES=sock|grpc, DSM_FILL=alias|pwrite, and DSM_SERVER, "
+    "DSM_SERVER_KEY, "
+    "DSM_KEY, ... as for every program that uses libdsm.";
+
+enum { OPTION_JSON = 256, OPTION_DSMD, OPTION_WRITE };
+static const struct argp_option options[] = {
+    {"json", OPTION_JSON, NULL, 0, "Print an array of objects", 0},
+    {"rounds", 'r', "N", 0, "Rounds, at least 5 (default 7)", 0},
+    {"samples", 'n', "N", 0, "Samples of a metric in a round (default 2000)", 0},
+    {"size", 's', "MIB", 0, "Size of the segment in MiB (default 256)", 0},
+    {"write", OPTION_WRITE, NULL, 0, "fault: stores, with changed pages as victims", 0},
+    {"dsmd", OPTION_DSMD, "PATH", 0, "Start this dsmd (default: the one beside dsmperf)", 0},
+    {0}};
+
+struct arguments {
+    struct perf_settings settings;
+    const struct subcommand *subcommand;
+};
+
+static uint64_t parse_count(struct argp_state *state, const char *text, uint64_t least,
+                            uint64_t most)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || value < least || value > most) {
+        argp_error(state, "'%s' is not a number from %llu to %llu", text, (unsigned long long)least,
+                   (unsigned long long)most);
+    }
+    return value;
+}
+
+static void parse_subcommand(struct argp_state *state, struct arguments *arguments,
+                             const char *name)
+{
+    if (arguments->subcommand != NULL) {
+        argp_error(state, "one subcommand only");
+    }
+    for (size_t i = 0; i < sizeof(subcommands) / sizeof(subcommands[0]); i++) {
+        if (strcmp(name, subcommands[i].name) == 0) {
+            arguments->subcommand = &subcommands[i];
+            return;
+        }
+    }
+    argp_error(state, "'%s' is none of limit, fault, scan", name);
+}
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    struct perf_settings *settings = &arguments->settings;
+    switch (key) {
+    case OPTION_JSON:
+        settings->json = true;
+        break;
+    case OPTION_WRITE:
+        settings->write = true;
+        break;
+    case OPTION_DSMD:
+        settings->dsmd = argument;
+        break;
+    case 'r':
+        settings->rounds = parse_count(state, argument, PERF_ROUNDS_MIN, 1000);
+        break;
+    case 'n':
+        settings->samples = parse_count(state, argument, 10, 1000000);
+        break;
+    case 's':
+        settings->bytes = parse_count(state, argument, 8, 1 << 20) << 20;
+        break;
+    case ARGP_KEY_ARG:
+        parse_subcommand(state, arguments, argument);
+        break;
+    case ARGP_KEY_END:
+        if (arguments->subcommand == NULL) {
+            argp_usage(state);
+        }
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+// Takes a setting from the environment, or puts the one that is measured there.
+static int read_choice(const char *variable, const char *first, const char *second,
+                       const char **choice)
+{
+    const char *text = getenv(variable);
+    if (text == NULL || *text == '\0') {
+        *choice = first;
+        return setenv(variable, first, 1) == 0 ? 0 : -errno;
+    }
+    if (strcmp(text, first) != 0 && strcmp(text, second) != 0) {
+        fprintf(stderr, "dsmperf: %s is '%s'; it must be %s or %s\n", variable, text, first,
+                second);
+        return -EINVAL;
+    }
+    *choice = strcmp(text, first) == 0 ? first : second;
+    return 0;
+}
+
+static int read_environment(struct perf_settings *settings)
+{
+    const char *fill;
+    int result = read_choice("DSM_FILL", "pwrite", "alias", &fill);
+    if (result == 0) {
+        result = read_choice("DSM_FAULT_LANES", "sock", "grpc", &settings->lanes);
+    }
+    if (result == 0) {
+        bool alias = strcmp(fill, "alias") == 0;
+        settings->fill = alias ? PERF_FILL_ALIAS : PERF_FILL_PWRITE;
+        settings->trap_now = alias ? "mprotect/alias" : "mprotect/pwrite";
+    }
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp parser = {.options = options,
+                                       .parser = parse_option,
+                                       .args_doc = "limit|fault|scan",
+                                       .doc = documentation};
+    struct arguments arguments = {
+        .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20}};
+    struct perf_worker *worker = NULL;
+    struct perf_report report = {0};
+    struct failure failure = {.text = "The process that measures raw limits could not be started."};
+    argp_parse(&parser, argc, argv, 0, NULL, &arguments);
+    if (read_environment(&arguments.settings) != 0) {
+        return 2;
+    }
+    int result = noise_init();
+    if (result == 0) {
+        result = perf_worker_start(&worker);
+    }
+    if (result == 0) {
+        result = arguments.subcommand->run(&arguments.settings, worker, &report, &failure);
+    }
+    if (result == 0) {
+        perf_report_print(&report, arguments.settings.json);
+    } else {
+        fprintf(stderr, "dsmperf %s: %s (%s)\n", arguments.subcommand->name, failure.text,
+                result > -4000 ? strerror(-result) : "see above");
+    }
+    perf_worker_stop(&worker);
+    perf_report_free(&report);
+    return result == 0 ? 0 : 2;
+}

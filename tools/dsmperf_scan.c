@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `dsmperf scan`: one pass over a cold segment, one load from each page in ascending order, beside its limit: a TCP
+// stream of answers of 1 MiB, sealed by one process and opened by another, two requests in flight. Between passes
+// the segment is closed and opened again, which empties the cache; that is not timed. Passes and streams take turns.
+//
+// Only one byte of each page is loaded: reading all of them would measure this machine's memory, too.
+#include <errno.h>
+#include <stdio.h>
+
+#include "rpc/limits.h"
+#include "tools/dsmperf_target.h"
+
+enum { STREAM_ANSWERS = 128 };
+
+struct scan_run {
+    const struct perf_settings *settings;
+    struct perf_worker *worker;
+    struct perf_target target;
+    struct perf_samples rates, limits, ratios, runs; // one of each round
+};
+
+static int measure_limit(struct scan_run *run, double *mb_per_s)
+{
+    struct perf_question question = {.kind = PERF_STREAM,
+                                     .count = STREAM_ANSWERS,
+                                     .request = 64,
+                                     .bytes = LIMIT_RUN_BYTES,
+                                     .suite = perf_cipher_suite()};
+    struct perf_samples samples = {0};
+    double total = 0;
+    int result = perf_worker_ask(run->worker, &question, &samples);
+    for (size_t i = 0; i < samples.count; i++) {
+        total += samples.values[i];
+    }
+    if (result == 0) {
+        *mb_per_s = (double)samples.count * LIMIT_RUN_BYTES / total; // bytes per us
+    }
+    perf_samples_free(&samples);
+    return result;
+}
+
+static double pass(struct scan_run *run)
+{
+    const struct perf_target *target = &run->target;
+    double start = perf_now_us();
+    for (uint64_t page = 0; page < target->pages; page++) {
+        (void)target->base[page * target->page_bytes];
+    }
+    return (double)target->pages * target->page_bytes / (perf_now_us() - start);
+}
+
+static int run_round(struct scan_run *run, struct failure *failure)
+{
+    dsm_statistics before = {.size = sizeof(before)};
+    dsm_statistics after = {.size = sizeof(after)};
+    double limit;
+    int result = measure_limit(run, &limit);
+    if (result != 0) {
+        return failure_set(failure, result, "A raw limit could not be measured.");
+    }
+    result = perf_target_cool(&run->target, failure);
+    if (result != 0) {
+        return result;
+    }
+    dsm_stats(run->target.session, &before);
+    double rate = pass(run);
+    dsm_stats(run->target.session, &after);
+    double requests = (double)(after.read_requests - before.read_requests);
+    double pages = (double)(after.swap_in_reads - before.swap_in_reads);
+    if ((result = perf_samples_add(&run->rates, rate)) != 0 ||
+        (result = perf_samples_add(&run->limits, limit)) != 0 ||
+        (result = perf_samples_add(&run->ratios, rate / limit)) != 0 ||
+        (result = perf_samples_add(&run->runs, pages / requests)) != 0) {
+        failure_set(failure, result, "There is not enough memory.");
+    }
+    return result;
+}
+
+static int report_rows(struct scan_run *run, struct perf_report *report)
+{
+    struct perf_row row = {.test = "scan",
+                           .trap = run->settings->trap_now,
+                           .lanes = run->settings->lanes,
+                           .waiting = "handed",
+                           .unit = "MB/s",
+                           .limit = perf_percentile(&run->limits, 50)};
+    snprintf(row.metric, sizeof(row.metric), "cold, sequential");
+    int result = perf_report_spread(report, row, &run->rates);
+    row.limit = (double)NAN;
+    snprintf(row.metric, sizeof(row.metric), "limit: sealed stream, 1 MiB");
+    if (result == 0) {
+        result = perf_report_spread(report, row, &run->limits);
+    }
+    row.unit = "1";
+    snprintf(row.metric, sizeof(row.metric), "scan / limit, round by round");
+    if (result == 0) {
+        result = perf_report_spread(report, row, &run->ratios);
+    }
+    row.unit = "pages";
+    snprintf(row.metric, sizeof(row.metric), "read with a request");
+    return result == 0 ? perf_report_spread(report, row, &run->runs) : result;
+}
+
+int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,
+              struct perf_report *report, struct failure *failure)
+{
+    struct scan_run run = {.settings = settings, .worker = worker};
+    int result = perf_target_open(settings, &run.target, failure);
+    if (result != 0) {
+        return result;
+    }
+    for (size_t round = 0; round < settings->rounds && result == 0; round++) {
+        result = run_round(&run, failure);
+    }
+    if (result == 0 && (result = report_rows(&run, report)) != 0) {
+        failure_set(failure, result, "There is not enough memory.");
+    }
+    perf_target_close(&run.target);
+    perf_samples_free(&run.rates);
+    perf_samples_free(&run.limits);
+    perf_samples_free(&run.ratios);
+    perf_samples_free(&run.runs);
+    return result;
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Session and segment of a measurement. The server is the environment's, or one of our own when DSM_SERVER is
+// unset or --dsmd was given; then its address and keys are given to dsm_open() by its options, and the environment
+// is left alone.
+#include "tools/dsmperf_target.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CACHE_PART = 8 };
+
+int perf_target_failed(struct failure *failure, const char *what, int result)
+{
+    return failure_set(failure, result, "%s: %s: %s", what, dsm_strerror(result),
+                       dsm_error()->text);
+}
+
+static int start_server(const struct perf_settings *settings, struct perf_target *target,
+                        struct failure *failure)
+{
+    const char *given = getenv("DSM_SERVER");
+    if (settings->dsmd == NULL && given != NULL && *given != '\0') {
+        return 0;
+    }
+    char path[512];
+    if (settings->dsmd != NULL) {
+        snprintf(path, sizeof(path), "%s", settings->dsmd);
+    } else {
+        ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof("dsmd"));
+        if (length < 0) {
+            return failure_set(failure, -errno, "/proc/self/exe cannot be read: give --dsmd PATH.");
+        }
+        path[length] = '\0';
+        strcpy(strrchr(path, '/') + 1, "dsmd");
+    }
+    int result = perf_server_start(path, 2 * settings->bytes + (UINT64_C(256) << 20),
+                                   &target->server, failure);
+    target->own_server = result == 0;
+    return result;
+}
+
+static int open_session(const struct perf_settings *settings, struct perf_target *target,
+                        struct failure *failure)
+{
+    dsm_options options = {.size = sizeof(options), .cache_bytes = settings->bytes / CACHE_PART};
+    if (target->own_server) {
+        options.server = target->server.address;
+        options.server_key = target->server.server_key;
+        options.key_file = target->server.client_key_file;
+    }
+    int result = dsm_open(&options, &target->session);
+    return result == 0 ? 0 : perf_target_failed(failure, "No session", result);
+}
+
+static int fill_segment(struct perf_target *target, struct failure *failure)
+{
+    for (uint64_t page = 0; page < target->pages; page++) {
+        memset((void *)(target->base + page * target->page_bytes), (int)(page % 255) + 1,
+               target->page_bytes);
+    }
+    int result = dsm_clean(target->segment, (dsm_interval){0, target->pages}, NULL);
+    return result == 0 ? 0 : perf_target_failed(failure, "Cleaning", result);
+}
+
+static void learn_segment(struct perf_target *target)
+{
+    target->base = dsm_segment_base(target->segment);
+    target->page_bytes = dsm_segment_page_size(target->segment);
+    target->pages = dsm_segment_size(target->segment) / target->page_bytes;
+    target->cached_pages = target->pages / CACHE_PART;
+}
+
+int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
+                     struct failure *failure)
+{
+    *target = (struct perf_target){.server.pid = -1};
+    int result = start_server(settings, target, failure);
+    if (result == 0) {
+        result = open_session(settings, target, failure);
+    }
+    if (result == 0) {
+        snprintf(target->name, sizeof(target->name), "dsmperf/%d-%lld", (int)getpid(),
+                 (long long)time(NULL));
+        result = dsm_segment_create(target->session, target->name, settings->bytes, PERF_PAGE_BYTES,
+                                    DSM_EXCLUSIVE, &target->segment);
+        if (result != 0) {
+            perf_target_failed(failure, "No segment", result);
+        }
+    }
+    if (result == 0) {
+        learn_segment(target);
+        result = fill_segment(target, failure);
+    }
+    if (result != 0) {
+        perf_target_close(target);
+    }
+    return result;
+}
+
+int perf_target_cool(struct perf_target *target, struct failure *failure)
+{
+    int result = dsm_segment_close(target->segment);
+    if (result != 0) {
+        return perf_target_failed(failure, "Closing the segment", result);
+    }
+    target->segment = NULL;
+    result = dsm_segment_open(target->session, target->name, 0, &target->segment);
+    if (result != 0) {
+        return perf_target_failed(failure, "Opening the segment again", result);
+    }
+    learn_segment(target);
+    return 0;
+}
+
+void perf_target_close(struct perf_target *target)
+{
+    if (target->segment != NULL) {
+        dsm_segment_close(target->segment);
+        target->segment = NULL;
+    }
+    if (target->session != NULL) {
+        dsm_segment_delete(target->session, target->name); // what remains is the server's to report
+        dsm_close(target->session);
+        target->session = NULL;
+    }
+    if (target->own_server) {
+        perf_server_stop(&target->server);
+        target->own_server = false;
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `fault` and `scan` measure: a session with a cache of one eighth of its one segment, whose pages
+// are all written (none of zeros, which would not travel) and clean.
+#ifndef TOOLS_DSMPERF_TARGET_H
+#define TOOLS_DSMPERF_TARGET_H
+
+#include <dsm/dsm.h>
+
+#include "tools/dsmperf.h"
+
+struct perf_target {
+    struct perf_server server;
+    bool own_server;
+    dsm *session;
+    dsm_segment *segment;
+    char name[64];
+    volatile uint8_t *base;
+    uint64_t pages;
+    uint64_t cached_pages;
+    uint32_t page_bytes;
+};
+
+// 0, or -errno with a sentence; on failure nothing is left behind.
+int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
+                     struct failure *failure);
+// Closes and opens the segment again: every page is out, nothing is cached.
+int perf_target_cool(struct perf_target *target, struct failure *failure);
+void perf_target_close(struct perf_target *target); // deletes the segment
+// The library's own sentence about the call that just failed.
+int perf_target_failed(struct failure *failure, const char *what, int result);
+
+#endif
