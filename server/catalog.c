@@ -174,9 +174,6 @@ static int adopt(struct catalog *catalog, struct store_segment *found, int64_t n
     segment->presumed_until_ms = now_ms + catalog->lease_ms;
     charge_found(segment);
     catalog_insert_locked(catalog, segment);
-    if (record->id >= catalog->next_id) {
-        catalog->next_id = record->id + 1;
-    }
     return 0;
 }
 
@@ -199,7 +196,6 @@ int catalog_create(struct store *store, int64_t lease_ms, int64_t now_ms, struct
     init_condition(&made->drained);
     made->store = store;
     made->lease_ms = lease_ms;
-    made->next_id = 1;
     struct store_segment *found = NULL;
     while ((found = store_segment_next(store, found)) != NULL) {
         int error = adopt(made, found, now_ms);

@@ -87,7 +87,6 @@ struct catalog {
     struct catalog_segment **by_name; // sorted
     struct catalog_segment **by_base; // sorted
     size_t count, capacity;
-    uint64_t next_id;
     uint32_t session_count;
     struct catalog_account *accounts;
     struct catalog_session *sessions[CATALOG_SESSION_BUCKETS];

@@ -20,11 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct creation {
-    struct store_segment_record record;
-    struct catalog_account *account;
-};
-
 static bool geometry_valid(uint64_t bytes, uint32_t page_bytes, uint32_t type, uint32_t flags)
 {
     return page_bytes >= LIMIT_PAGE_MIN_BYTES && page_bytes <= LIMIT_PAGE_MAX_BYTES &&
@@ -103,12 +98,12 @@ static enum wire_status make_locked(struct catalog *catalog, struct catalog_sess
         uncharge(account, record, 0);
         goto out;
     }
-    catalog->next_id++;
+    const struct store_segment_record *made = store_segment_record(segment->store);
     segment->account = account;
     segment->presumed_until_ms = INT64_MIN;
     catalog_insert_locked(catalog, segment);
-    *holding = (struct holding){
-        .segment = segment, .id = record->id, .epoch = record->epoch, .write = true};
+    *holding =
+        (struct holding){.segment = segment, .id = made->id, .epoch = made->epoch, .write = true};
     catalog_holding_add_locked(session, holding);
     catalog_view_locked(segment, view);
     return WIRE_OK;
@@ -175,7 +170,6 @@ static enum wire_status create_locked(struct catalog *catalog, struct catalog_se
     if (status != WIRE_OK) {
         return status;
     }
-    record->id = catalog->next_id;
     record->base = catalog_place_locked(catalog, record->bytes);
     if (record->base == 0) {
         return catalog_say(failure, WIRE_NO_SPACE,
@@ -199,6 +193,7 @@ enum wire_status catalog_segment_create(struct catalog *catalog, struct catalog_
                            "Size, page size, type or flags of the segment are out of range.");
     }
     struct store_segment_record record = {
+        .id = 0, // the store gives one that was never used
         .bytes = (bytes + page_bytes - 1) & ~((uint64_t)page_bytes - 1),
         .page_bytes = page_bytes,
         .type = type,

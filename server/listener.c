@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The listener's thread: an epoll set over the listening sockets, an eventfd and the connections
+// that are not lanes yet, each in one of a fixed number of places. Nothing is allocated for a
+// stranger.
+//
+// A connection may take LIMIT_HANDSHAKE_MS from accept to lane. All have the same time, so the list
+// in order of arrival is also the order of deadlines. When the places or the descriptors run out,
+// the oldest connection that is still silent (no complete message 1) makes room; those that have
+// shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never used for
+// connections, so accept() and the store always find one; should accept fail all the same, it rests
+// for a moment instead of spinning.
+//
+// It must never block: not in a handshake, not while an older lane ends (listener_pending.c), not
+// in the log.
+//
+// A thread per connection and a pool of handshake threads were rejected: an attacker chooses how
+// many connections there are, and one thread opens some 5,000 handshakes a second.
+//
+// Threads: all state is the thread's own once it runs; listener_wake() may come from anywhere.
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/clock.h"
+#include "server/listener_internal.h"
+
+enum { EVENTS = 256 };
+
+int pending_watch(struct listener *listener, struct pending *pending, uint32_t interest)
+{
+    struct epoll_event event = {.events = interest, .data.ptr = pending};
+    if (interest == pending->interest) {
+        return 0;
+    }
+    int operation = interest == 0            ? EPOLL_CTL_DEL
+                    : pending->interest == 0 ? EPOLL_CTL_ADD
+                                             : EPOLL_CTL_MOD;
+    if (epoll_ctl(listener->epoll, operation, pending->fd, &event) != 0) {
+        return -errno;
+    }
+    pending->interest = interest;
+    return 0;
+}
+
+void pending_release(struct listener *listener, struct pending *pending)
+{
+    handshake_end(pending->handshake);
+    service_lane_abandon(&pending->lane);
+    listener->waiting -= pending->waiting ? 1U : 0U;
+    pending->waiting = false;
+    pending->interest = 0;
+    pending->fd = -1;
+    TAILQ_REMOVE(&listener->busy, pending, link);
+    TAILQ_INSERT_HEAD(&listener->free, pending, link);
+}
+
+void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms, bool failed,
+                  const char *why)
+{
+    if (failed) {
+        rate_failed(&listener->rate, &pending->address, now_ms);
+    }
+    if (why != NULL) {
+        log_hostile(listener->options.log, now_ms, "dropped %s: %s", pending->text, why);
+    }
+    int fd = pending->fd;
+    pending_release(listener, pending);
+    (void)close(fd);
+}
+
+static bool drop_oldest_silent(struct listener *listener, int64_t now_ms)
+{
+    struct pending *pending;
+    TAILQ_FOREACH(pending, &listener->busy, link)
+    {
+        if (pending->silent) {
+            pending_drop(listener, pending, now_ms, true, "silent, and its place is needed");
+            return true;
+        }
+    }
+    return false;
+}
+
+static void key_of(const struct sockaddr_storage *from, struct address_key *key,
+                   char text[INET6_ADDRSTRLEN])
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const void *in4 = &((const struct sockaddr_in *)(const void *)from)->sin_addr;
+    const void *in6 = &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr;
+    *key = (struct address_key){0};
+    if (from->ss_family == AF_INET6) {
+        memcpy(key->bytes, in6, memcmp(in6, mapped, sizeof mapped) == 0 ? 16 : 8);
+    } else {
+        memcpy(key->bytes, mapped, sizeof mapped);
+        memcpy(key->bytes + sizeof mapped, in4, 4);
+    }
+    if (inet_ntop(from->ss_family, from->ss_family == AF_INET6 ? in6 : in4, text,
+                  INET6_ADDRSTRLEN) == NULL) {
+        (void)strcpy(text, "?");
+    }
+}
+
+static void admit(struct listener *listener, int fd, const struct sockaddr_storage *from,
+                  int64_t now_ms)
+{
+    struct address_key key;
+    char text[INET6_ADDRSTRLEN];
+    key_of(from, &key, text);
+    if (rate_exceeded(&listener->rate, &key, now_ms)) {
+        log_hostile(listener->options.log, now_ms, "dropped %s: too many failed handshakes", text);
+        (void)close(fd);
+        return;
+    }
+    bool short_of_places = TAILQ_EMPTY(&listener->free) || fd >= listener->descriptor_limit;
+    if (short_of_places && !drop_oldest_silent(listener, now_ms)) {
+        log_hostile(listener->options.log, now_ms, "dropped %s: no place is free", text);
+        (void)close(fd);
+        return;
+    }
+    struct pending *pending = TAILQ_FIRST(&listener->free);
+    TAILQ_REMOVE(&listener->free, pending, link);
+    TAILQ_INSERT_TAIL(&listener->busy, pending, link);
+    pending->fd = fd;
+    pending->address = key;
+    memcpy(pending->text, text, sizeof text);
+    pending->deadline_ms = now_ms + LIMIT_HANDSHAKE_MS;
+    pending->silent = true;
+    handshake_start(pending->handshake, fd);
+    pending_step(listener, pending, now_ms);
+}
+
+static int watch_sockets(struct listener *listener, uint32_t events)
+{
+    int error = 0;
+    for (size_t i = 0; i < listener->socket_count && error == 0; i++) {
+        struct epoll_event event = {.events = events, .data.ptr = &listener->sockets[i]};
+        error = epoll_ctl(listener->epoll, EPOLL_CTL_MOD, listener->sockets[i], &event);
+    }
+    return error == 0 ? 0 : -errno;
+}
+
+static void accept_some(struct listener *listener, int fd, int64_t now_ms)
+{
+    for (int i = 0; i < LISTENER_ACCEPTS; i++) {
+        struct sockaddr_storage from;
+        socklen_t bytes = sizeof from;
+        int accepted = accept4(fd, (struct sockaddr *)&from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (accepted >= 0) {
+            admit(listener, accepted, &from, now_ms);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_hostile(listener->options.log, now_ms, "accept rests: %s", strerror(errno));
+            (void)drop_oldest_silent(listener, now_ms);
+            (void)watch_sockets(listener, 0);
+            listener->paused_until_ms = now_ms + LISTENER_PAUSE_MS;
+            return;
+        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+            return;
+        } // else that connection is gone already; the next
+    }
+}
+
+static void step_waiting(struct listener *listener, int64_t now_ms)
+{
+    struct pending *pending = TAILQ_FIRST(&listener->busy);
+    while (pending != NULL && listener->waiting > 0) {
+        struct pending *next = TAILQ_NEXT(pending, link);
+        if (pending->waiting) {
+            pending_step(listener, pending, now_ms);
+        }
+        pending = next;
+    }
+}
+
+// What lies in the range of listener->sockets is one of them; the eventfd comes as the listener.
+static void dispatch(struct listener *listener, const struct epoll_event *event, int64_t now_ms)
+{
+    void *source = event->data.ptr;
+    int *sockets_end = listener->sockets + LISTENER_SOCKETS;
+    if (source == listener) {
+        eventfd_t rings;
+        (void)eventfd_read(listener->wake, &rings);
+        step_waiting(listener, now_ms);
+    } else if ((int *)source >= listener->sockets && (int *)source < sockets_end) {
+        accept_some(listener, *(int *)source, now_ms);
+    } else {
+        struct pending *pending = source;
+        if (pending->fd < 0) {
+            return; // it was dropped earlier in this round
+        }
+        if (pending->waiting) {
+            pending_drop(listener, pending, now_ms, true, "gone while its lane was waited for");
+        } else {
+            pending_step(listener, pending, now_ms);
+        }
+    }
+}
+
+// Ends what has had its time. Returns the milliseconds until the next has, at most a second.
+static int expire(struct listener *listener, int64_t now_ms)
+{
+    int64_t wait = 1000;
+    struct pending *oldest;
+    while ((oldest = TAILQ_FIRST(&listener->busy)) != NULL && oldest->deadline_ms <= now_ms) {
+        pending_drop(listener, oldest, now_ms, true, "no handshake within its time");
+    }
+    if (oldest != NULL && oldest->deadline_ms - now_ms < wait) {
+        wait = oldest->deadline_ms - now_ms;
+    }
+    if (listener->paused_until_ms != 0) {
+        if (listener->paused_until_ms <= now_ms) {
+            listener->paused_until_ms = 0;
+            (void)watch_sockets(listener, EPOLLIN);
+        } else if (listener->paused_until_ms - now_ms < wait) {
+            wait = listener->paused_until_ms - now_ms;
+        }
+    }
+    return (int)wait;
+}
+
+static void *run(void *argument)
+{
+    struct listener *listener = argument;
+    while (!atomic_load(&listener->stopping)) {
+        struct epoll_event events[EVENTS];
+        int wait = expire(listener, clock_now_ms());
+        int count = epoll_wait(listener->epoll, events, EVENTS, wait);
+        int64_t now_ms = clock_now_ms();
+        // Connections first: places that they give back are free for those that come.
+        for (int pass = 0; pass < 2; pass++) {
+            for (int i = 0; i < count; i++) {
+                int *source = events[i].data.ptr;
+                bool listening =
+                    source >= listener->sockets && source < listener->sockets + LISTENER_SOCKETS;
+                if (listening == (pass == 1)) {
+                    dispatch(listener, &events[i], now_ms);
+                }
+            }
+        }
+    }
+    struct pending *pending;
+    while ((pending = TAILQ_FIRST(&listener->busy)) != NULL) {
+        pending_drop(listener, pending, clock_now_ms(), false, NULL);
+    }
+    return NULL;
+}
+
+static int make_places(struct listener *listener)
+{
+    size_t bytes = (handshake_bytes() + 63) / 64 * 64;
+    listener->places = calloc(LISTENER_PENDING, sizeof *listener->places);
+    listener->handshakes = calloc(LISTENER_PENDING, bytes);
+    listener->slot = handshake_slot_create();
+    if (listener->places == NULL || listener->handshakes == NULL || listener->slot == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < LISTENER_PENDING; i++) {
+        listener->places[i].handshake = (void *)(listener->handshakes + i * bytes);
+        listener->places[i].fd = -1;
+        TAILQ_INSERT_TAIL(&listener->free, &listener->places[i], link);
+    }
+    return 0;
+}
+
+static int make_epoll(struct listener *listener)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = listener};
+    listener->epoll = epoll_create1(EPOLL_CLOEXEC);
+    listener->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (listener->epoll < 0 || listener->wake < 0 ||
+        epoll_ctl(listener->epoll, EPOLL_CTL_ADD, listener->wake, &event) != 0) {
+        return -errno;
+    }
+    for (size_t i = 0; i < listener->socket_count; i++) {
+        event = (struct epoll_event){.events = EPOLLIN, .data.ptr = &listener->sockets[i]};
+        if (epoll_ctl(listener->epoll, EPOLL_CTL_ADD, listener->sockets[i], &event) != 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+int listener_create(char *const *addresses, size_t count, struct listener **listener,
+                    struct failure *failure)
+{
+    struct listener *made = calloc(1, sizeof *made);
+    if (made == NULL) {
+        return failure_set(failure, -ENOMEM, "There is no memory for the listener.");
+    }
+    TAILQ_INIT(&made->free);
+    TAILQ_INIT(&made->busy);
+    made->epoll = -1;
+    made->wake = -1;
+    int error = 0;
+    for (size_t i = 0; i < count && error == 0; i++) {
+        error = listener_bind(made, addresses[i], failure);
+    }
+    if (error == 0) {
+        error = make_places(made);
+        error = error == 0 ? make_epoll(made) : error;
+        if (error != 0) {
+            (void)failure_set(failure, error, "The listener could not be made: %s.",
+                              strerror(-error));
+        }
+    }
+    if (error != 0) {
+        listener_destroy(&made);
+        return error;
+    }
+    *listener = made;
+    return 0;
+}
+
+uint16_t listener_port(const struct listener *listener)
+{
+    return listener->port;
+}
+
+int listener_start(struct listener *listener, const struct listener_options *options)
+{
+    struct rlimit limit = {.rlim_cur = 1024};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    listener->descriptor_limit =
+        limit.rlim_cur > INT32_MAX ? INT32_MAX : (int)limit.rlim_cur - LIMIT_RESERVED_DESCRIPTORS;
+    listener->options = *options;
+    noise_random(&listener->rate.seed, sizeof listener->rate.seed);
+    int error = -pthread_create(&listener->thread, NULL, run, listener);
+    listener->running = error == 0;
+    return error;
+}
+
+void listener_wake(void *listener)
+{
+    (void)eventfd_write(((struct listener *)listener)->wake, 1);
+}
+
+void listener_stop(struct listener *listener)
+{
+    if (listener->running) {
+        atomic_store(&listener->stopping, true);
+        listener_wake(listener);
+        (void)pthread_join(listener->thread, NULL);
+        listener->running = false;
+    }
+    while (listener->socket_count > 0) {
+        (void)close(listener->sockets[--listener->socket_count]);
+    }
+}
+
+void listener_destroy(struct listener **listener)
+{
+    struct listener *old = *listener;
+    if (old == NULL) {
+        return;
+    }
+    listener_stop(old);
+    if (old->epoll >= 0) {
+        (void)close(old->epoll);
+    }
+    if (old->wake >= 0) {
+        (void)close(old->wake);
+    }
+    handshake_slot_destroy(&old->slot);
+    free(old->handshakes);
+    free(old->places);
+    free(old);
+    *listener = NULL;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The listener: accepts, runs handshakes, attaches, and hands what is authenticated to a front. One
+// thread, fixed memory.
+#ifndef SERVER_LISTENER_H
+#define SERVER_LISTENER_H
+
+#include "rpc/handshake.h"
+#include "server/log.h"
+#include "server/service.h"
+
+struct listener;
+
+struct listener_options { // all borrowed; outlive the listener
+    struct service *service;
+    struct lane_front *sock_front, *grpc_front;
+    const struct key_identity *identity;
+    const uint8_t *psk; // NOISE_KEY_BYTES
+    const char *cluster, *name;
+    struct log *log;
+};
+
+// Binds and listens on every address ("host:port", "[v6]:port"); nothing is accepted yet.
+// -EADDRINUSE, -EINVAL, ..., each with a sentence.
+int listener_create(char *const *addresses, size_t count, struct listener **listener,
+                    struct failure *failure);
+uint16_t listener_port(const struct listener *listener); // of the first address
+int listener_start(struct listener *listener, const struct listener_options *options);
+void listener_wake(void *listener); // any thread: ask again for the lanes that wait
+// Stops accepting, drops what is not attached yet, joins the thread. Wakes may still come until the
+// fronts have stopped too; then destroy.
+void listener_stop(struct listener *listener);
+void listener_destroy(struct listener **listener);
+
+#endif

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the listener's own files share. listener.c: the thread, accept, places; listener_pending.c:
+// one connection from hello to lane; listener_bind.c: addresses and sockets; listener_rate.c:
+// failed handshakes by address. All of it belongs to the listener's thread, so there are no locks.
+#ifndef SERVER_LISTENER_INTERNAL_H
+#define SERVER_LISTENER_INTERNAL_H
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include "server/listener.h"
+
+enum {
+    LISTENER_SOCKETS = 32,
+    LISTENER_PENDING = 4096,
+    LISTENER_RATE_SETS = 512,
+    LISTENER_RATE_WAYS = 4,
+    LISTENER_PAUSE_MS = 50, // accept rests after a shortage
+    LISTENER_ACCEPTS = 64,  // in a row
+};
+
+struct address_key { // IPv4 (mapped), or the network half of IPv6
+    uint8_t bytes[16];
+};
+
+struct rate_entry {
+    struct address_key address;
+    int64_t seen_ms;
+    double tokens;
+};
+struct rate {
+    uint64_t seed;
+    struct rate_entry entries[LISTENER_RATE_SETS][LISTENER_RATE_WAYS];
+};
+
+// True when the address has failed so often that it must wait.
+bool rate_exceeded(struct rate *rate, const struct address_key *address, int64_t now_ms);
+void rate_failed(struct rate *rate, const struct address_key *address, int64_t now_ms);
+
+struct pending { // a connection that is not a lane yet
+    TAILQ_ENTRY(pending) link;
+    struct handshake *handshake;
+    struct service_lane *lane; // attached, not started
+    struct wire_attached attached;
+    struct address_key address;
+    char text[INET6_ADDRSTRLEN];
+    int64_t deadline_ms;
+    uint32_t interest;
+    int fd;
+    bool silent;  // message 1 is not complete
+    bool waiting; // for the older lane's end
+};
+TAILQ_HEAD(pendings, pending);
+
+struct listener {
+    struct listener_options options;
+    struct handshake_slot *slot;
+    struct pending *places;
+    uint8_t *handshakes;
+    struct pendings free, busy; // busy: oldest first
+    unsigned waiting;
+    int sockets[LISTENER_SOCKETS];
+    size_t socket_count;
+    uint16_t port;
+    int epoll, wake;
+    int64_t paused_until_ms; // 0: not paused
+    int descriptor_limit;
+    pthread_t thread;
+    bool running;
+    _Atomic bool stopping;
+    struct rate rate;
+};
+
+// listener_bind.c
+int listener_bind(struct listener *listener, const char *address, struct failure *failure);
+// listener_pending.c
+void pending_step(struct listener *listener, struct pending *pending, int64_t now_ms);
+// listener.c: closes and gives the place back; why is for the log, NULL: nothing to say.
+void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms, bool failed,
+                  const char *why);
+void pending_release(struct listener *listener, struct pending *pending); // without closing fd
+int pending_watch(struct listener *listener, struct pending *pending, uint32_t interest);
+
+#endif

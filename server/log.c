@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Writes log lines. Each is put together in a buffer and goes out with one write(), so that lines
+// of several threads do not mix and a line survives the process. Bytes from outside (names,
+// addresses) may stand in a line; what is not printable is replaced, so nobody can forge lines or
+// send escape sequences to a terminal.
+//
+// It must never block the caller for long or fail it: what cannot be written is dropped.
+//
+// syslog(3) was rejected: systemd's journal and containers take stderr as it is.
+//
+// Threads: any. The lock guards the count of hostile lines only.
+#include "server/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LOG_LINE_BYTES = 512, LOG_HOSTILE_PER_S = 5 };
+
+struct log {
+    enum log_level level;
+    pthread_mutex_t lock;
+    int64_t second;      // of the hostile lines below
+    unsigned said;       // in that second
+    unsigned suppressed; // since the last one that was said
+};
+
+static const char *const level_names[] = {"error", "warning", "info", "debug"};
+
+int log_level_parse(const char *text, enum log_level *level)
+{
+    for (unsigned i = 0; i < sizeof level_names / sizeof *level_names; i++) {
+        if (strcmp(text, level_names[i]) == 0) {
+            *level = (enum log_level)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
+struct log *log_create(enum log_level level)
+{
+    struct log *log = calloc(1, sizeof *log);
+    if (log != NULL) {
+        log->level = level;
+        (void)pthread_mutex_init(&log->lock, NULL);
+    }
+    return log;
+}
+
+void log_destroy(struct log **log)
+{
+    if (*log != NULL) {
+        (void)pthread_mutex_destroy(&(*log)->lock);
+        free(*log);
+        *log = NULL;
+    }
+}
+
+static void put(enum log_level level, const char *format, va_list arguments)
+{
+    char line[LOG_LINE_BYTES];
+    int head = snprintf(line, sizeof line, "dsmd: %s: ", level_names[level]);
+    int body = vsnprintf(line + head, sizeof line - (size_t)head - 1, format, arguments);
+    size_t bytes = (size_t)head + (body > 0 ? (size_t)body : 0);
+    if (bytes > sizeof line - 2) {
+        bytes = sizeof line - 2;
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        if (line[i] < ' ' || line[i] > '~') {
+            line[i] = '?';
+        }
+    }
+    line[bytes] = '\n';
+    ssize_t written = write(STDERR_FILENO, line, bytes + 1);
+    (void)written;
+}
+
+void log_line(struct log *log, enum log_level level, const char *format, ...)
+{
+    if (level > log->level) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    put(level, format, arguments);
+    va_end(arguments);
+}
+
+// Whether one more may be said now; *before: how many were not.
+static int hostile_allowed(struct log *log, int64_t now_ms, unsigned *before)
+{
+    int allowed = 0;
+    (void)pthread_mutex_lock(&log->lock);
+    if (log->second != now_ms / 1000) {
+        log->second = now_ms / 1000;
+        log->said = 0;
+    }
+    if (log->said < LOG_HOSTILE_PER_S) {
+        log->said++;
+        *before = log->suppressed;
+        log->suppressed = 0;
+        allowed = 1;
+    } else {
+        log->suppressed++;
+    }
+    (void)pthread_mutex_unlock(&log->lock);
+    return allowed;
+}
+
+void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
+{
+    unsigned before;
+    if (log->level < LOG_LEVEL_WARNING || !hostile_allowed(log, now_ms, &before)) {
+        return;
+    }
+    if (before > 0) {
+        log_line(log, LOG_LEVEL_WARNING, "%u more lines like the next were left out", before);
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    put(LOG_LEVEL_WARNING, format, arguments);
+    va_end(arguments);
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The server's log: one line per event on stderr, with a level in front. Events that a stranger can
+// cause come by log_hostile(), which lets a few lines a second through and counts the rest.
+#ifndef SERVER_LOG_H
+#define SERVER_LOG_H
+
+#include <stdint.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+
+struct log;
+
+int log_level_parse(const char *text, enum log_level *level); // -EINVAL
+struct log *log_create(enum log_level level);                 // NULL: no memory
+void log_destroy(struct log **log);
+// Any thread. Cut at 500 bytes; bytes that are not printable ASCII come out as "?".
+void log_line(struct log *log, enum log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

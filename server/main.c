@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// dsmd: starts, waits for signals, stops.
+//
+// Everything that can be wrong is looked at before the first client can connect, and ends the
+// process with one sentence and exit code 1: settings, keys, the store (in use, too big, of another
+// version, without room), addresses. After READY only signals end it.
+//
+//   SIGTERM, SIGINT  drain: accept nothing, finish the requests in hand, close the store cleanly
+//   SIGHUP           read the authorized file again; a malformed one changes nothing
+//
+// Threads, fixed in number: this one (signals, leases), the listener, the fronts' own, and what
+// gRPC brings along. Signals are blocked before the first of them starts and read from a signalfd
+// here.
+//
+// No dump and no core of this process: its memory holds keys and other people's pages.
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "server/clock.h"
+#include "server/config.h"
+#include "server/listener.h"
+#include "server/log.h"
+#include "server/ready.h"
+#include "server/room.h"
+#include "server/service.h"
+
+enum { DAEMON_STOP_S = 20, DAEMON_TICK_MS = 1000 };
+
+struct daemon {
+    struct config config;
+    struct failure failure;
+    struct log *log;
+    struct key_identity *identity;
+    struct key_identity *psk_file; // its private half is the key
+    uint8_t psk[NOISE_KEY_BYTES];
+    struct key_grants *grants;
+    struct store *store;
+    struct service *service;
+    struct listener *listener;
+    struct lane_front *sock_front, *grpc_front;
+    int signals;
+    int threads, grpc_threads;
+};
+
+static int guard_process(struct daemon *daemon)
+{
+    const struct rlimit none = {0};
+    struct rlimit descriptors;
+    sigset_t set;
+    (void)setrlimit(RLIMIT_CORE, &none);
+#if !defined(__SANITIZE_ADDRESS__) // its leak check needs to trace the process
+    (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        descriptors.rlim_cur = descriptors.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &descriptors);
+    }
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return daemon->signals >= 0 ? 0
+                                : failure_set(&daemon->failure, -errno, "There is no signalfd: %s.",
+                                              strerror(errno));
+}
+
+static int require(struct daemon *daemon, const char *value, const char *option)
+{
+    return value[0] != '\0' ? 0
+                            : failure_set(&daemon->failure, -EINVAL,
+                                          "--%s is missing (see dsmd --help).", option);
+}
+
+static int check_settings(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    enum log_level level;
+    if (log_level_parse(config->log_level, &level) != 0) {
+        return failure_set(&daemon->failure, -EINVAL,
+                           "--log-level is error, warning, info or debug, not \"%s\".",
+                           config->log_level);
+    }
+    if (strcmp(config->durability, "process") != 0 && strcmp(config->durability, "power") != 0) {
+        return failure_set(&daemon->failure, -EINVAL,
+                           "--durability is process or power, not \"%s\".", config->durability);
+    }
+    if (strlen(config->cluster) >= LIMIT_CLUSTER_NAME_BYTES ||
+        strlen(config->name) >= LIMIT_SERVER_NAME_BYTES) {
+        return failure_set(&daemon->failure, -EINVAL, "--cluster or --name is too long.");
+    }
+    int error = require(daemon, config->store, "store");
+    error = error == 0 ? require(daemon, config->key, "key") : error;
+    error = error == 0 ? require(daemon, config->authorized, "authorized") : error;
+    if (error != 0) {
+        return error;
+    }
+    daemon->log = log_create(level);
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    daemon->threads = config->threads != 0 ? (int)config->threads
+                      : processors > 256   ? 256
+                                           : (int)(processors > 0 ? processors : 1);
+    daemon->grpc_threads = (int)config->grpc_threads;
+    return daemon->log != NULL ? 0 : failure_set(&daemon->failure, -ENOMEM, "No memory.");
+}
+
+static int load_keys(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    if (noise_init() != 0) {
+        return failure_set(&daemon->failure, -EIO, "libsodium could not be started.");
+    }
+    int error = keyfile_load(config->key, &daemon->identity, &daemon->failure);
+    if (error == 0 && config->psk_file[0] != '\0') {
+        error = keyfile_load(config->psk_file, &daemon->psk_file, &daemon->failure);
+    }
+    return error != 0 ? error
+                      : key_grants_load(config->authorized, &daemon->grants, &daemon->failure);
+}
+
+static int open_store(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    uint64_t capacity = config->capacity;
+    int error = 0;
+    if (capacity == 0) {
+        error = room_default(config->store, &capacity, &daemon->failure);
+    }
+    const struct store_options options = {
+        .directory = config->store,
+        .capacity_bytes = capacity,
+        .durability = strcmp(config->durability, "power") == 0 ? STORE_DURABILITY_POWER
+                                                               : STORE_DURABILITY_PROCESS,
+        .threads = daemon->threads + daemon->grpc_threads + 1,
+        .create = !config->check,
+    };
+    return error != 0 ? error : store_open(&options, &daemon->store, &daemon->failure);
+}
+
+static int make_fronts(struct daemon *daemon)
+{
+    daemon->sock_front = lane_sock_front_create(&service_calls, daemon->threads);
+    if (daemon->sock_front != NULL) {
+        daemon->grpc_front = lane_grpc_front_create(&service_calls, daemon->grpc_threads);
+    }
+    return daemon->grpc_front != NULL
+               ? 0
+               : failure_set(&daemon->failure, -errno, "The fronts could not be started: %s.",
+                             strerror(errno));
+}
+
+static int serve(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    int error = listener_create(config->listen.items, config->listen.count, &daemon->listener,
+                                &daemon->failure);
+    if (error != 0) {
+        return error;
+    }
+    const struct service_options service = {
+        .store = daemon->store,
+        .lease_ms = (int64_t)config->lease_ms,
+        .server_name = config->name,
+        .wake = listener_wake,
+        .wake_context = daemon->listener,
+    };
+    if (service_create(&service, &daemon->grants, &daemon->service) != 0) {
+        return failure_set(&daemon->failure, -ENOMEM, "There is no memory for the catalog.");
+    }
+    error = make_fronts(daemon);
+    if (error != 0) {
+        return error;
+    }
+    const struct listener_options listener = {
+        .service = daemon->service,
+        .sock_front = daemon->sock_front,
+        .grpc_front = daemon->grpc_front,
+        .identity = daemon->identity,
+        .psk = daemon->psk_file != NULL ? daemon->psk_file->private_key : daemon->psk,
+        .cluster = config->cluster,
+        .name = config->name,
+        .log = daemon->log,
+    };
+    error = listener_start(daemon->listener, &listener);
+    return error == 0 ? 0
+                      : failure_set(&daemon->failure, error, "The listener could not be started.");
+}
+
+static void log_start(struct daemon *daemon)
+{
+    struct store_facts facts;
+    store_facts(daemon->store, &facts);
+    log_line(daemon->log, LOG_LEVEL_INFO,
+             "\"%s\" of cluster \"%s\" listens on port %u, store %s (%llu MiB, %llu MiB stored%s)",
+             daemon->config.name, daemon->config.cluster, listener_port(daemon->listener),
+             daemon->config.store, (unsigned long long)(facts.capacity_bytes >> 20),
+             (unsigned long long)(facts.stored_bytes >> 20),
+             facts.clean ? "" : ", last stop was not clean");
+    log_line(daemon->log, LOG_LEVEL_DEBUG,
+             "threads: main, listener, %d for direct lanes, %d for gRPC lanes, and gRPC's own: %d",
+             daemon->threads, daemon->grpc_threads, ready_thread_count());
+}
+
+static void reread_authorized(struct daemon *daemon)
+{
+    struct key_grants *grants;
+    struct failure failure;
+    if (key_grants_load(daemon->config.authorized, &grants, &failure) != 0) {
+        log_line(daemon->log, LOG_LEVEL_ERROR, "SIGHUP: nothing was changed: %s", failure.text);
+        return;
+    }
+    service_regrant(daemon->service, &grants);
+    log_line(daemon->log, LOG_LEVEL_INFO, "SIGHUP: read %s again", daemon->config.authorized);
+}
+
+// Until SIGTERM or SIGINT.
+static void wait_for_signals(struct daemon *daemon)
+{
+    for (;;) {
+        struct pollfd wait = {.fd = daemon->signals, .events = POLLIN};
+        struct signalfd_siginfo info;
+        (void)poll(&wait, 1, DAEMON_TICK_MS);
+        service_expire(daemon->service, clock_now_ms());
+        while (read(daemon->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+            if (info.ssi_signo != SIGHUP) {
+                return;
+            }
+            reread_authorized(daemon);
+        }
+    }
+}
+
+// In the order in which one uses the other. Should a front not end, the alarm does; the store is
+// then as after a crash of the process, which loses nothing.
+static int stop(struct daemon *daemon)
+{
+    int error = 0;
+    (void)alarm(DAEMON_STOP_S);
+    if (daemon->service != NULL) {
+        service_drain(daemon->service);
+    }
+    if (daemon->listener != NULL) {
+        listener_stop(daemon->listener);
+    }
+    if (daemon->sock_front != NULL) {
+        daemon->sock_front->ops->stop(daemon->sock_front);
+    }
+    if (daemon->grpc_front != NULL) {
+        daemon->grpc_front->ops->stop(daemon->grpc_front);
+    }
+    (void)alarm(0);
+    listener_destroy(&daemon->listener);
+    service_destroy(&daemon->service);
+    if (daemon->store != NULL) {
+        error = store_close(&daemon->store);
+    }
+    key_grants_destroy(&daemon->grants);
+    key_identity_destroy(&daemon->psk_file);
+    key_identity_destroy(&daemon->identity);
+    return error;
+}
+
+static int check(struct daemon *daemon)
+{
+    int error = store_check(daemon->store, &daemon->failure);
+    if (error == 0) {
+        log_line(daemon->log, LOG_LEVEL_INFO, "the store and the files named are in order");
+    }
+    return error;
+}
+
+static int work(struct daemon *daemon)
+{
+    int error = check_settings(daemon);
+    error = error == 0 ? guard_process(daemon) : error;
+    error = error == 0 ? load_keys(daemon) : error;
+    error = error == 0 ? open_store(daemon) : error;
+    if (error != 0 || daemon->config.check) {
+        return error != 0 ? error : check(daemon);
+    }
+    error = serve(daemon);
+    if (error != 0) {
+        return error;
+    }
+    log_start(daemon);
+    ready_say((int)daemon->config.ready_fd, listener_port(daemon->listener));
+    wait_for_signals(daemon);
+    ready_stopping();
+    log_line(daemon->log, LOG_LEVEL_INFO, "stopping");
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon daemon = {.signals = -1};
+    int error = config_init(&daemon.config, &daemon.failure);
+    if (error == 0) {
+        error = config_arguments(&daemon.config, argc, argv, &daemon.failure);
+    }
+    if (error == 0) {
+        error = work(&daemon);
+    }
+    if (error != 0) {
+        (void)fprintf(stderr, "dsmd: error: %s\n",
+                      daemon.failure.text[0] != '\0' ? daemon.failure.text : strerror(-error));
+    }
+    int closed = stop(&daemon);
+    if (error == 0 && closed != 0) {
+        (void)fprintf(stderr, "dsmd: error: The store could not be closed cleanly: %s.\n",
+                      strerror(-closed));
+        error = closed;
+    }
+    log_destroy(&daemon.log);
+    config_clear(&daemon.config);
+    return error == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

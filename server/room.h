@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How large a store is made when nobody said it.
+#ifndef SERVER_ROOM_H
+#define SERVER_ROOM_H
+
+#include <stdint.h>
+
+#include "rpc/failure.h"
+
+// 0 for a store that exists (it keeps its capacity); else half of what is free where the directory
+// lies (on tmpfs: and of available memory), in whole MiB.
+int room_default(const char *directory, uint64_t *capacity_bytes, struct failure *failure);
+
+#endif
