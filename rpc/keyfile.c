@@ -142,7 +142,7 @@ static int decode_private(const char *path, char *text, size_t bytes, uint8_t ke
                            path);
     }
     text[line] = '\0';
-    if (keyfile_decode(text, key) != 0) {
+    if (line != KEY_CHARACTERS || keyfile_decode(text, key) != 0) {
         return failure_set(failure, -EINVAL,
                            "%s: line 1: not a private key: %d characters of base64 are expected. "
                            "Make one with \"dsmctl keygen\".",
