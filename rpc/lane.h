@@ -5,7 +5,10 @@
 // before it takes the answers: a lane answers in the order in which it was asked.
 //
 // Deadlines are CLOCK_MONOTONIC nanoseconds (LANE_NO_DEADLINE = wait for ever). After any error but
-// -EAGAIN the lane is dead: only shut and destroy remain.
+// -EAGAIN the lane is dead: only shut and destroy remain. -EINVAL (not a request, or nothing was asked) leaves it
+// as it was. At most 64 requests wait for their answers (more: -EAGAIN). A server keeps up to
+// LIMIT_LANE_IN_FLIGHT_BYTES of answers that nobody takes and then reads no more: who asks for more than that
+// before taking answers may wait in send until its deadline.
 //
 // Errors: -ETIMEDOUT deadline passed, -ECONNRESET cut, -ESHUTDOWN closed in order by the peer, -EBADMSG not
 // authentic or malformed, -ENOTCONN dead already.

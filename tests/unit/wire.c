@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The wire, byte by byte: where each field stands (an old end and a new one must agree for ever), that
-// decode gives back what encode was given, that it refuses every byte that encode cannot have written,
-// and that each rule of the checks refuses what breaks it and nothing else.
+// The wire, byte by byte: where each field stands (an old end and a new one must agree for ever),
+// that decode gives back what encode was given, that it refuses every byte that encode cannot have
+// written, and that each rule of the checks refuses what breaks it and nothing else.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,7 +56,8 @@ static void hello_stands_where_it_must(void **state)
     assert_string_equal((char *)bytes + 96, "memory_1");
 }
 
-// Every single-bit change is either refused or another legal hello that encodes to just these bytes.
+// Every single-bit change is either refused or another legal hello that encodes to just these
+// bytes.
 static void hello_has_one_spelling(void **state)
 {
     (void)state;
