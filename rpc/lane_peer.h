@@ -20,6 +20,8 @@ enum {
     // room.
     LANE_PAYLOAD_BUFFER_BYTES = LIMIT_RUN_BYTES + LIMIT_SEAL_BYTES,
     LANE_POOL_BUFFERS = 16,
+    // All answers that wait in a front; above it, only peers that read theirs are read.
+    LANE_QUEUED_BYTES = 256 << 20,
 };
 
 struct lane_peer_ops {

@@ -12,8 +12,7 @@ enum {
     SOCK_SCRATCH_BYTES = 256 << 10,                   // sealed at once, then sent
     SOCK_TURN_MESSAGES = 8,                           // of one peer, then the next peer
     SOCK_TURN_BYTES = 1 << 20,                        // in and out, of one peer
-    SOCK_QUEUED_BYTES = 256 << 20, // all answers that wait; above it, only peers that read theirs
-    SOCK_HOLD_MS = 2000,           // how long a peer may let a payload buffer wait that others need
+    SOCK_HOLD_MS = 2000, // how long a peer may let a payload buffer wait that others need
 };
 
 struct sock_front {

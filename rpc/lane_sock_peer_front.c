@@ -14,7 +14,7 @@
 // An answer is sealed in portions of SOCK_SCRATCH_BYTES, which stay in the cache until they are
 // sent. What the socket does not take is kept in chunks. A peer with more than
 // LIMIT_LANE_IN_FLIGHT_BYTES of them is not read until half of that is gone; when the answers kept
-// for all peers exceed SOCK_QUEUED_BYTES, a peer is read only while it has none. So memory is
+// for all peers exceed LANE_QUEUED_BYTES, a peer is read only while it has none. So memory is
 // bounded by what was asked before the limit plus one answer for each peer.
 //
 // A turn ends after SOCK_TURN_MESSAGES or SOCK_TURN_BYTES; then the thread's other peers have
@@ -236,7 +236,7 @@ const struct lane_peer_ops sock_peer_ops = {.answer = sock_answer, .shut = sock_
 static bool must_drain(struct sock_peer *peer)
 {
     size_t limit = peer->throttled ? LIMIT_LANE_IN_FLIGHT_BYTES / 2 : LIMIT_LANE_IN_FLIGHT_BYTES;
-    bool crowded = atomic_load(&peer->thread->front->queued_bytes) > SOCK_QUEUED_BYTES;
+    bool crowded = atomic_load(&peer->thread->front->queued_bytes) > LANE_QUEUED_BYTES;
     peer->throttled = peer->out_bytes > (crowded ? 0 : limit);
     return peer->throttled;
 }

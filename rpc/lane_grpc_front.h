@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Between the files of the gRPC front: lane_grpc_front.c has the server and its threads,
+// lane_grpc_peer_front.c a connection, lane_watchdog_front.c the watchdog. gRPC's types are only
+// named here; who uses them includes its headers.
+#ifndef RPC_LANE_GRPC_FRONT_H
+#define RPC_LANE_GRPC_FRONT_H
+
+#include "rpc/lane_peer.h"
+
+#define LANE_GRPC_METHOD "/dsm.Lane/Stream"
+
+enum {
+    GRPC_ARMED_CALLS = 4,            // requests for a new call that are kept open
+    GRPC_LOOKAHEAD_BYTES = 64 << 10, // what HTTP/2 lets a client send beyond the message in work
+    GRPC_METADATA_BYTES = 4096,
+    // The watchdog's allowance: what an honest client sends beside its sealed records.
+    WATCHDOG_MESSAGE_BYTES = 64, // per message: prefix and frame headers
+    WATCHDOG_OPENED_SHIFT = 7,   // 1/128 of what was opened: frame headers of long messages
+    WATCHDOG_SEALED_SHIFT = 7,   // 1/128 of what was answered: window updates
+};
+
+// What comes back from the completion queue is the address of one of these.
+struct grpc_tag {
+    enum {
+        GRPC_TAG_CALL,
+        GRPC_TAG_RECEIVED,
+        GRPC_TAG_SENT,
+        GRPC_TAG_OVER,
+        GRPC_TAG_STRAY,
+        GRPC_TAG_SHUTDOWN
+    } kind;
+    void *owner;
+};
+
+struct grpc_answer { // sealed, waits for its turn to be sent
+    TAILQ_ENTRY(grpc_answer) link;
+    struct grpc_byte_buffer *buffer;
+    size_t bytes;
+};
+
+// F: under the front's lock; R: under the peer's lock; M: the thread that handles its message.
+struct grpc_peer {
+    struct lane_peer head;
+    struct grpc_front *front;          // const
+    int fd;                            // const: a duplicate, for shutdown() and TCP_INFO
+    int grpc_fd;                       // const: the number that gRPC knows; index into by_fd
+    uint64_t cookie;                   // const: the kernel's name of the socket
+    uint32_t serial;                   // const: tells peers of one grpc_fd apart
+    bool tcp;                          // const
+    uint64_t received_before;          // const: bytes that TCP had received when it came here
+    _Atomic uint64_t answered_bytes;   // for the watchdog
+    _Atomic uint64_t messages;         // for the watchdog
+    TAILQ_ENTRY(grpc_peer) link;       // F
+    TAILQ_ENTRY(grpc_peer) claimed;    // the watchdog's, once it has claimed the peer
+    pthread_mutex_t lock;              // R
+    struct grpc_call *call;            // R
+    bool final;                        // R: will be closed; takes no call any more
+    int pending;                       // R: batches in flight, and a message in work
+    bool throttled;                    // R: its answers must drain before it is read
+    struct grpc_answer *sending;       // R
+    TAILQ_HEAD(, grpc_answer) answers; // R
+    size_t out_bytes;                  // R: of sending and answers
+    struct grpc_byte_buffer *received; // while the receive batch is out: gRPC's; then M
+    int cancelled;                     // gRPC's
+    struct grpc_tag on_received;       // const, as the next two
+    struct grpc_tag on_sent;
+    struct grpc_tag on_over;
+};
+TAILQ_HEAD(grpc_peers, grpc_peer);
+
+struct grpc_worker {
+    struct grpc_front *front;
+    pthread_t thread;
+    uint8_t *payload; // the message in work
+};
+
+struct grpc_arm; // one open request for a new call
+
+struct grpc_front {
+    struct lane_front front;
+    const struct lane_service *service; // const
+    struct lane_wear wear;              // before the first add
+    bool library;                       // const: gRPC was started for this front
+    struct grpc_server *server;
+    struct grpc_server_credentials *credentials;
+    struct grpc_completion_queue *queue;
+    pthread_mutex_t lock;        // F
+    pthread_cond_t idle;         // F: with `lock`: peers, arms and strays have come to an end
+    struct grpc_peers peers;     // F
+    struct grpc_peer **by_fd;    // F
+    int by_fd_count;             // F
+    uint32_t next_serial;        // F
+    int peer_count;              // F
+    _Atomic size_t queued_bytes; // answers of all peers
+    int calls;                   // F: open requests for calls, and strays
+    bool stopping;               // F
+    bool shut_down;              // F: the server's shutdown tag came back
+    int epoll;                   // const: the watchdog's
+    int wake;                    // const: eventfd
+    bool watching;               // const: the watchdog runs
+    bool watchdog_ends;          // F
+    pthread_t watchdog;
+    struct grpc_peer *cursor; // F: where the watchdog's sweep goes on; NULL: at the start
+    int worker_count;         // const
+    struct grpc_worker *workers;
+    struct grpc_arm *arms; // GRPC_ARMED_CALLS of them
+    struct grpc_tag on_shutdown;
+};
+
+extern const struct lane_peer_ops grpc_peer_ops;
+struct grpc_peer *grpc_peer_create(struct grpc_front *front, int fd, struct noise_cipher *send,
+                                   struct noise_cipher *receive, void *user);
+void grpc_peer_free(struct grpc_peer *peer);
+// Gives a new call to the peer; false when it has one or is at its end (the call stays the
+// caller's).
+bool grpc_peer_attach(struct grpc_peer *peer, struct grpc_call *call);
+void grpc_peer_received(struct grpc_peer *peer, struct grpc_worker *worker, bool good);
+void grpc_peer_sent(struct grpc_peer *peer, bool good);
+void grpc_peer_over(struct grpc_peer *peer);
+// Dooms the peer and cuts its connection; its end follows from the completion queue or the
+// watchdog.
+void grpc_peer_cut(struct grpc_peer *peer, int reason);
+// For the watchdog, under the front's lock: the connection went away; dooms a peer that has no
+// call.
+void grpc_peer_gone(struct grpc_peer *peer);
+// For the watchdog, under the front's lock: true when the peer has no call and is the caller's to
+// finish.
+bool grpc_peer_claim_callless(struct grpc_peer *peer);
+// Calls closed() and frees. No lock held.
+void grpc_peer_finish(struct grpc_peer *peer);
+
+int lane_watchdog_start(struct grpc_front *front);
+void lane_watchdog_stop(struct grpc_front *front);
+// Under the front's lock.
+int lane_watchdog_add(struct grpc_peer *peer);
+void lane_watchdog_remove(struct grpc_peer *peer);
+
+#endif
