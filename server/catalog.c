@@ -99,6 +99,11 @@ static void insert_at(struct catalog_segment **table, size_t count, size_t at,
 
 void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segment)
 {
+    const struct store_segment_record *record = store_segment_record(segment->store);
+    segment->id = record->id;
+    segment->pages = record->bytes / record->page_bytes;
+    segment->page_bytes = record->page_bytes;
+    segment->thin = (record->flags & STORE_SEGMENT_NORESERVE) != 0;
     insert_at(catalog->by_name, catalog->count, catalog_position(catalog, segment_name(segment)),
               segment);
     insert_at(catalog->by_base, catalog->count, base_position(catalog, segment_base(segment)),

@@ -52,6 +52,10 @@ struct holding {          // a session has a segment open
 
 struct catalog_segment {
     struct store_segment *store;
+    // Of the record, and never changed: page operations read them without C.
+    uint64_t id, pages;
+    uint32_t page_bytes;
+    bool thin;
     struct catalog_account *account;
     struct holding *writer;
     struct holding *readers;
@@ -97,6 +101,7 @@ struct catalog_account *catalog_account_locked(struct catalog *catalog, const ch
 size_t catalog_position(const struct catalog *catalog, const char *name); // first not before name
 struct catalog_segment *catalog_find_locked(const struct catalog *catalog, const char *name);
 int catalog_room_locked(struct catalog *catalog); // for one more segment, or -ENOMEM
+// Takes its constants from its record and puts it into the tables.
 void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segment);
 void catalog_forget_locked(struct catalog *catalog, struct catalog_segment *segment);
 void catalog_view_locked(const struct catalog_segment *segment, struct catalog_segment_view *view);

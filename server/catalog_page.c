@@ -19,21 +19,21 @@
 #include "server/catalog_internal.h"
 
 static enum wire_status check_bounds(const struct wire_header *request,
-                                     const struct store_segment_record *record)
+                                     const struct catalog_segment *segment)
 {
-    uint64_t pages = record->bytes / record->page_bytes;
-    if (request->count == 0 || request->page >= pages || request->count > pages - request->page) {
+    if (request->count == 0 || request->page >= segment->pages ||
+        request->count > segment->pages - request->page) {
         return WIRE_BOUNDS;
     }
     if (request->op == WIRE_DISCARD) {
         return WIRE_OK;
     }
-    if ((uint64_t)request->count * record->page_bytes > LIMIT_RUN_BYTES) {
+    if ((uint64_t)request->count * segment->page_bytes > LIMIT_RUN_BYTES) {
         return WIRE_INVALID;
     }
     if (request->op == WIRE_WRITE &&
         request->length !=
-            (uint64_t)wire_map_count(request->map, request->count) * record->page_bytes) {
+            (uint64_t)wire_map_count(request->map, request->count) * segment->page_bytes) {
         return WIRE_INVALID;
     }
     return WIRE_OK;
@@ -60,24 +60,23 @@ static enum wire_status check_holding(const struct catalog_session *session,
     if (changing && !holding->write) {
         return WIRE_NOT_ALLOWED;
     }
-    return check_bounds(request, store_segment_record(holding->segment->store));
+    return check_bounds(request, holding->segment);
 }
 
 static void count_in(const struct holding *holding, bool changing, struct catalog_hold *hold)
 {
     struct catalog_segment *entry = holding->segment;
-    const struct store_segment_record *record = store_segment_record(entry->store);
     (void)atomic_fetch_add(changing ? &entry->writes : &entry->reads, 1);
     *hold = (struct catalog_hold){
         .segment = entry->store,
         .entry = entry,
         .id = holding->id,
         .epoch = holding->epoch,
-        .pages = record->bytes / record->page_bytes,
-        .page_bytes = record->page_bytes,
+        .pages = entry->pages,
+        .page_bytes = entry->page_bytes,
         .write = holding->write,
         .changing = changing,
-        .thin = (record->flags & STORE_SEGMENT_NORESERVE) != 0,
+        .thin = entry->thin,
     };
 }
 
