@@ -27,7 +27,8 @@ static const struct {
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
-const char *argp_program_version = "dsmctl " DSM_VERSION;
+// argp in libc looks for this name, so it must be seen from there.
+__attribute__((visibility("default"))) const char *argp_program_version = "dsmctl " DSM_VERSION;
 
 int dsmctl_fail(char **argv, const struct failure *failure)
 {

@@ -178,70 +178,71 @@ static void test_good_values(void **state)
     key_grants_destroy(&grants);
 }
 
+static const struct {
+    const char *line, *says;
+} bad_lines[] = {
+    {"alice", "public key"},
+    {"AQEB alice", "public key"},
+    {KEY_1 "A alice", "public key"},
+    {KEY_1, "principal"},
+    {KEY_1 " # alice", "principal"},
+    {KEY_1 " quota=1G", "principal"},
+    {KEY_1 " .alice", "principal"},
+    {KEY_1 " a/b", "principal"},
+    {KEY_1 " nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", "principal"},
+    {KEY_1 " al\x01ice", "ASCII"},
+    {KEY_1 " al\xc3\xafs", "ASCII"},
+    {KEY_1 " alice\r", "ASCII"},
+    {KEY_1 " alice bob", "\"bob\" is not known"},
+    {KEY_1 " alice quota", "not known"},
+    {KEY_1 " alice Quota=1", "not known"},
+    {KEY_1 " alice quot=1", "not known"},
+    {KEY_1 " alice =1", "not known"},
+    {KEY_1 " alice quota=", "no value"},
+    {KEY_1 " alice rights=", "no value"},
+    {KEY_1 " alice prefix=", "no value"},
+    {KEY_1 " alice connections=", "no value"},
+    {KEY_1 " alice quota=1G quota=1G", "given twice"},
+    {KEY_1 " alice rights=read rights=read", "given twice"},
+    {KEY_1 " alice prefix=a prefix=b", "given twice"},
+    {KEY_1 " alice connections=1 connections=1", "given twice"},
+    {KEY_1 " alice quota=G", "not a size"},
+    {KEY_1 " alice quota=-1", "not a size"},
+    {KEY_1 " alice quota=+1", "not a size"},
+    {KEY_1 " alice quota=1.5G", "not a size"},
+    {KEY_1 " alice quota=1GB", "not a size"},
+    {KEY_1 " alice quota=1GG", "not a size"},
+    {KEY_1 " alice quota=0x10", "not a size"},
+    {KEY_1 " alice quota=1P", "not a size"},
+    {KEY_1 " alice quota=18446744073709551615", "too large"},
+    {KEY_1 " alice quota=18446744073709551616", "too large"},
+    {KEY_1 " alice quota=99999999999999999999999", "too large"},
+    {KEY_1 " alice quota=16777216T", "too large"},
+    {KEY_1 " alice rights=root", "\"root\" is none"},
+    {KEY_1 " alice rights=read,", "is none"},
+    {KEY_1 " alice rights=,read", "is none"},
+    {KEY_1 " alice rights=rea", "is none"},
+    {KEY_1 " alice rights=reads", "is none"},
+    {KEY_1 " alice rights=read,write,read", "\"read\" stands there twice"},
+    {KEY_1 " alice prefix=/a", "cannot begin"},
+    {KEY_1 " alice prefix=a//b", "cannot begin"},
+    {KEY_1 " alice prefix=../a", "cannot begin"},
+    {KEY_1 " alice prefix=a/../b", "cannot begin"},
+    {KEY_1 " alice prefix=a*", "cannot begin"},
+    {KEY_1 " alice connections=0", "out of range"},
+    {KEY_1 " alice connections=16385", "out of range"},
+    {KEY_1 " alice connections=4294967297", "out of range"},
+    {KEY_1 " alice connections=1K", "out of range"},
+};
+
 static void test_bad_lines(void **state)
 {
     (void)state;
-    static const struct {
-        const char *line, *says;
-    } bad[] = {
-        {"alice", "public key"},
-        {"AQEB alice", "public key"},
-        {KEY_1 "A alice", "public key"},
-        {KEY_1, "principal"},
-        {KEY_1 " # alice", "principal"},
-        {KEY_1 " quota=1G", "principal"},
-        {KEY_1 " .alice", "principal"},
-        {KEY_1 " a/b", "principal"},
-        {KEY_1 " nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", "principal"},
-        {KEY_1 " al\x01ice", "ASCII"},
-        {KEY_1 " al\xc3\xafs", "ASCII"},
-        {KEY_1 " alice\r", "ASCII"},
-        {KEY_1 " alice bob", "\"bob\" is not known"},
-        {KEY_1 " alice quota", "not known"},
-        {KEY_1 " alice Quota=1", "not known"},
-        {KEY_1 " alice quot=1", "not known"},
-        {KEY_1 " alice =1", "not known"},
-        {KEY_1 " alice quota=", "no value"},
-        {KEY_1 " alice rights=", "no value"},
-        {KEY_1 " alice prefix=", "no value"},
-        {KEY_1 " alice connections=", "no value"},
-        {KEY_1 " alice quota=1G quota=1G", "given twice"},
-        {KEY_1 " alice rights=read rights=read", "given twice"},
-        {KEY_1 " alice prefix=a prefix=b", "given twice"},
-        {KEY_1 " alice connections=1 connections=1", "given twice"},
-        {KEY_1 " alice quota=G", "not a size"},
-        {KEY_1 " alice quota=-1", "not a size"},
-        {KEY_1 " alice quota=+1", "not a size"},
-        {KEY_1 " alice quota=1.5G", "not a size"},
-        {KEY_1 " alice quota=1GB", "not a size"},
-        {KEY_1 " alice quota=1GG", "not a size"},
-        {KEY_1 " alice quota=0x10", "not a size"},
-        {KEY_1 " alice quota=1P", "not a size"},
-        {KEY_1 " alice quota=18446744073709551615", "too large"},
-        {KEY_1 " alice quota=18446744073709551616", "too large"},
-        {KEY_1 " alice quota=99999999999999999999999", "too large"},
-        {KEY_1 " alice quota=16777216T", "too large"},
-        {KEY_1 " alice rights=root", "\"root\" is none"},
-        {KEY_1 " alice rights=read,", "is none"},
-        {KEY_1 " alice rights=,read", "is none"},
-        {KEY_1 " alice rights=rea", "is none"},
-        {KEY_1 " alice rights=reads", "is none"},
-        {KEY_1 " alice rights=read,write,read", "\"read\" stands there twice"},
-        {KEY_1 " alice prefix=/a", "cannot begin"},
-        {KEY_1 " alice prefix=a//b", "cannot begin"},
-        {KEY_1 " alice prefix=../a", "cannot begin"},
-        {KEY_1 " alice prefix=a/../b", "cannot begin"},
-        {KEY_1 " alice prefix=a*", "cannot begin"},
-        {KEY_1 " alice connections=0", "out of range"},
-        {KEY_1 " alice connections=16385", "out of range"},
-        {KEY_1 " alice connections=4294967297", "out of range"},
-        {KEY_1 " alice connections=1K", "out of range"},
-    };
     char text[512];
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        (void)snprintf(text, sizeof text, "# first\n" KEY_2 " carol\n%s\n", bad[i].line);
+    for (size_t i = 0; i < sizeof bad_lines / sizeof bad_lines[0]; i++) {
+        (void)snprintf(text, sizeof text, "# first\n" KEY_2 " carol\n%s\n", bad_lines[i].line);
         put(text);
-        assert_refused(bad[i].says);
+        assert_refused(bad_lines[i].says);
         assert_refused("line 3: ");
     }
     static const char nul[] = KEY_1 " alice\0 quota=1G\n";
