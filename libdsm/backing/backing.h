@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Where pages live when they are not here: the only room that knows servers. This is the path of page data: runs are sent
+// over a lane that the caller owns, answers are gathered, and what a cut or a restart of the server undid is sent
+// again until the deadline. Handler-safe throughout (over a lane_sock).
+//
+// A lane's owner is whoever took it, by compare-and-swap. With a lane in hand nobody waits for a page; so waiting for a
+// lane while pages are checked out can always end.
+#ifndef LIBDSM_BACKING_BACKING_H
+#define LIBDSM_BACKING_BACKING_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libdsm/stat/stat.h"
+#include "rpc/lane.h"
+#include "rpc/wire.h"
+
+enum backing_class {
+    BACKING_CONTROL,
+    BACKING_BULK,
+    BACKING_CALL,
+    BACKING_FAULT,
+    BACKING_CLASS_COUNT
+};
+
+enum backing_fate { BACKING_WELL = 0, BACKING_FENCED, BACKING_LOST };
+
+struct backing_lane {
+    struct backing *backing;
+    enum backing_class class;
+    uint32_t number; // of the lane in its session
+    _Atomic uint32_t owned;
+    _Atomic uint32_t up;   // connection number while it is up, 0 while the keeper is at work
+    uint32_t connection;   // of the owner: the last one it saw
+    uint64_t next_request; // of the owner
+    struct lane *lane;     // the owner's while up, the keeper's while not
+};
+
+struct backing_segment { // what page operations need to know
+    uint64_t id;
+    uint64_t epoch;
+    uint64_t pages;
+    uint32_t page_bytes;
+    _Atomic uint32_t fate;         // enum backing_fate
+    _Atomic uint64_t next_version; // of the next write
+    _Atomic uint64_t acknowledged; // the highest version that the server acknowledged
+};
+
+struct backing {
+    struct counters *stat;
+    struct backing_lane lanes[LIMIT_LANES_PER_SESSION];
+    uint32_t lane_count;
+    _Atomic uint32_t given[BACKING_CLASS_COUNT]; // changes when a lane of the class is given back
+    _Atomic uint32_t resumed; // changes when the keeper has opened the segments again
+    _Atomic uint32_t broken;  // changes when a lane needs the keeper
+    _Atomic uint32_t stopping;
+};
+
+struct backing_run {
+    struct backing_segment *segment;
+    uint64_t page;
+    uint32_t count;
+    uint64_t hint;           // read: page that comes next, or WIRE_NO_HINT
+    uint64_t version;        // write
+    const uint8_t *contents; // write: count pages, unchanged until the answer
+    // The room's own.
+    uint32_t sent_on; // connection number, 0: not sent
+    uint64_t request;
+    uint32_t done; // pages done so far, from the first
+};
+
+// What a read does with the pages as they come. place: makes room; *to NULL: fill() takes the data. deliver: the data of
+// these pages is complete and verified.
+struct backing_sink {
+    int (*place)(void *context, uint64_t page, uint32_t count, void **to);
+    int (*fill)(void *context, uint64_t page, uint32_t offset, const void *from, uint32_t bytes);
+    void (*deliver)(void *context, uint64_t page, uint32_t count);
+};
+
+// A lane of the class, waiting for one until the deadline; NULL then, or when the session stops. try: does not wait.
+struct backing_lane *backing_take(struct backing *backing, enum backing_class class,
+                                  int64_t deadline);
+struct backing_lane *backing_try(struct backing *backing, enum backing_class class);
+void backing_give(struct backing_lane *lane);
+
+// send: starts a run; several may be under way on a lane, and are received in the order of sending. Errors of the
+// connection are kept for receive, which sends again what was lost, until the deadline.
+// receive: 0, or run->done says how many pages from the first were done, and: -EIO no answer, cut, store error
+// (hardware); -EREMOTEIO the server refused (software); -DSM_EFENCED, -DSM_ELOST; -ENOSPC, -EDQUOT (writes);
+// -ETIMEDOUT; -ENOMEM from the sink.
+void backing_read_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
+int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
+                         const struct backing_sink *sink, void *context, int64_t deadline);
+void backing_write_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
+int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
+
+// One control message and its answer, on a lane of class BACKING_CONTROL. Returns the bytes of the answer's payload (at
+// most capacity) and its status, or -errno; does not send again.
+struct backing_exchange {
+    const void *request;
+    uint32_t request_bytes;
+    uint16_t op; // WIRE_CONTROL or WIRE_PING
+    void *answer;
+    uint32_t capacity;
+    enum wire_status status;
+};
+ssize_t backing_exchange(struct backing_lane *lane, struct backing_exchange *exchange,
+                         int64_t deadline);
+
+int backing_fate_errno(enum backing_fate fate);
+void backing_lane_down(
+    struct backing_lane *lane); // by its owner: the keeper is to connect it again
+
+#endif

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control messages. Each operation is one Control and one ControlAnswer; both are bounded by LIMIT_CONTROL_BYTES. After a
+// cut the same bytes are sent again: create and delete carry an operation id by which the server knows them, open and
+// close are the same when done twice.
+//
+// The buffers are the session's threads' stacks: nothing here is reached from a fault.
+#include "libdsm/backing/control.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/sync/futex.h"
+#include "rpc/dsm.pb-c.h"
+
+enum { REQUEST_BYTES = 2048 };
+
+static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *to)
+{
+    *to = (struct control_segment){
+        .id = from->id,
+        .bytes = from->bytes,
+        .base = from->address,
+        .epoch = from->epoch,
+        .highest = from->highest,
+        .page_bytes = from->page_bytes,
+        .flags = from->flags,
+    };
+}
+
+static bool sane(const struct control_segment *s)
+{
+    return s->id != 0 && s->page_bytes >= LIMIT_PAGE_MIN_BYTES &&
+           s->page_bytes <= LIMIT_PAGE_MAX_BYTES && (s->page_bytes & (s->page_bytes - 1)) == 0 &&
+           s->bytes > 0 && s->bytes <= LIMIT_SEGMENT_BYTES && s->bytes % s->page_bytes == 0 &&
+           s->base % s->page_bytes == 0 && s->base >= LIMIT_BASE_LOW &&
+           s->base <= LIMIT_BASE_HIGH && s->bytes <= LIMIT_BASE_HIGH - s->base;
+}
+
+static int status_error(enum wire_status status)
+{
+    switch (status) {
+    case WIRE_FENCED:
+        return -DSM_EFENCED;
+    case WIRE_NO_SEGMENT:
+        return -ENOENT;
+    default:
+        return wire_status_errno(status);
+    }
+}
+
+// One try on a lane in hand. The status' errno, or the lane's error with *cut set.
+static int exchange(struct backing_lane *lane, const Dsm__Control *control,
+                    struct control_segment *segment, bool *cut, struct failure *failure,
+                    int64_t deadline)
+{
+    uint8_t request[REQUEST_BYTES];
+    uint8_t answer[4096];
+    size_t bytes = dsm__control__get_packed_size(control);
+    if (bytes > sizeof request) {
+        return -EMSGSIZE;
+    }
+    (void)dsm__control__pack(control, request);
+    struct backing_exchange e = {
+        .request = request,
+        .request_bytes = (uint32_t)bytes,
+        .op = WIRE_CONTROL,
+        .answer = answer,
+        .capacity = sizeof answer,
+    };
+    ssize_t got = backing_exchange(lane, &e, deadline);
+    if (got < 0) {
+        *cut = true;
+        return (int)got;
+    }
+    Dsm__ControlAnswer *a = dsm__control_answer__unpack(NULL, (size_t)got, answer);
+    if (a == NULL) {
+        *cut = true;
+        return -EBADMSG;
+    }
+    int error = status_error(e.status);
+    if (error != 0) {
+        (void)failure_set(failure, error, "%s",
+                          a->detail[0] != 0 ? a->detail : wire_status_text(e.status));
+    } else if (segment != NULL) {
+        if (a->body_case != DSM__CONTROL_ANSWER__BODY_SEGMENT) {
+            error = -EBADMSG;
+        } else {
+            take_segment(a->segment, segment);
+            error = sane(segment) ? 0 : -EBADMSG;
+        }
+    }
+    dsm__control_answer__free_unpacked(a, NULL);
+    return error;
+}
+
+static int wait_up(struct backing_lane *lane, int64_t deadline)
+{
+    uint32_t up;
+    while ((up = atomic_load_explicit(&lane->up, memory_order_acquire)) == 0) {
+        if (atomic_load(&lane->backing->stopping) != 0) {
+            return -ECANCELED;
+        }
+        if (sync_wait(&lane->up, 0, deadline) == -ETIMEDOUT) {
+            return -ETIMEDOUT;
+        }
+    }
+    lane->connection = up;
+    return 0;
+}
+
+// Takes the control lane, and tries until an answer comes or the time for a failover has passed.
+static int operate(struct session *session, const Dsm__Control *control,
+                   struct control_segment *segment, struct failure *failure)
+{
+    int64_t deadline = sync_after_ms(LIMIT_FAILOVER_MS);
+    struct backing_lane *lane = backing_take(&session->backing, BACKING_CONTROL, deadline);
+    if (lane == NULL) {
+        return failure_set(failure, -ETIMEDOUT, "The session's control lane stayed busy.");
+    }
+    int error;
+    for (;;) {
+        bool cut = false;
+        error = wait_up(lane, deadline);
+        if (error != 0) {
+            (void)failure_set(failure, error,
+                              "No connection to %s:%s for %d s; is dsmd running there?",
+                              session->host, session->port, LIMIT_FAILOVER_MS / 1000);
+            break;
+        }
+        int64_t until = sync_after_ms(LIMIT_RPC_MS);
+        error =
+            exchange(lane, control, segment, &cut, failure, until < deadline ? until : deadline);
+        if (!cut) {
+            break;
+        }
+        backing_lane_down(lane);
+        STAT_ADD(session->backing.stat, retries, 1);
+    }
+    backing_give(lane);
+    return error;
+}
+
+int control_create(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                   uint32_t flags, struct control_segment *segment, struct failure *failure)
+{
+    uint8_t id[WIRE_ID_BYTES];
+    noise_random(id, sizeof id);
+    Dsm__Create create = DSM__CREATE__INIT;
+    create.operation = (ProtobufCBinaryData){sizeof id, id};
+    create.name = (char *)(uintptr_t)name;
+    create.bytes = bytes;
+    create.page_bytes = page_bytes;
+    create.flags = flags;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_CREATE;
+    control.create = &create;
+    return operate(session, &control, segment, failure);
+}
+
+int control_open(struct session *session, const char *name, bool write, bool takeover,
+                 struct control_segment *segment, struct failure *failure)
+{
+    Dsm__Open open = DSM__OPEN__INIT;
+    open.name = (char *)(uintptr_t)name;
+    open.write = write;
+    open.takeover = takeover;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_OPEN;
+    control.open = &open;
+    return operate(session, &control, segment, failure);
+}
+
+int control_close(struct session *session, uint64_t id, struct failure *failure)
+{
+    Dsm__Close close = DSM__CLOSE__INIT;
+    close.segment = id;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_CLOSE;
+    control.close = &close;
+    return operate(session, &control, NULL, failure);
+}
+
+int control_delete(struct session *session, const char *name, struct failure *failure)
+{
+    uint8_t id[WIRE_ID_BYTES];
+    noise_random(id, sizeof id);
+    Dsm__Delete delete = DSM__DELETE__INIT;
+    delete.operation = (ProtobufCBinaryData){sizeof id, id};
+    delete.name = (char *)(uintptr_t)name;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_DELETE;
+    control.delete_ = &delete;
+    return operate(session, &control, NULL, failure);
+}
+
+int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
+                   struct control_segment *info, int64_t deadline)
+{
+    Dsm__Open open = DSM__OPEN__INIT;
+    open.segment = segment->id;
+    open.write = write;
+    open.epoch = segment->epoch;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_OPEN;
+    control.open = &open;
+    bool cut = false;
+    int error = exchange(lane, &control, info, &cut, NULL, deadline);
+    return cut ? -ECONNRESET : error;
+}

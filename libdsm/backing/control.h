@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control operations on segments, over the control lane: packed and unpacked here (protobuf-c only here), sent again after a
+// cut with the same operation id.
+#ifndef LIBDSM_BACKING_CONTROL_H
+#define LIBDSM_BACKING_CONTROL_H
+
+#include "libdsm/backing/session.h"
+
+struct control_segment { // what the server says of a segment
+    uint64_t id, bytes, base, epoch, highest;
+    uint32_t page_bytes, flags;
+};
+
+// 0 or -errno with a sentence; -ENOENT, -EEXIST, -EBUSY, -ENOSPC, -EDQUOT, -EACCES, -EINVAL, -DSM_EFENCED, -ETIMEDOUT.
+int control_create(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                   uint32_t flags, struct control_segment *segment, struct failure *failure);
+int control_open(struct session *session, const char *name, bool write, bool takeover,
+                 struct control_segment *segment, struct failure *failure);
+int control_close(struct session *session, uint64_t id, struct failure *failure);
+int control_delete(struct session *session, const char *name, struct failure *failure);
+
+// For the keeper, on a lane that it owns: opens again by id with the epoch held. One try.
+int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
+                   struct control_segment *info, int64_t deadline);
+
+#endif

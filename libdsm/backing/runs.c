@@ -1,0 +1,481 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reads and writes of runs. A request names (segment, epoch, page, version), so sending it again is harmless: a write with a
+// version that the server has is left alone there. So whatever breaks a connection leads to the same place: say down,
+// wait until the keeper has the lane up again, send what is not done yet.
+//
+// Errors are told apart as Cedar does: "hardware" is no answer, a cut that lasts, or a store whose medium failed;
+// "software" is a server that answered and refused. A fenced or lost segment is remembered in its fate, and asks
+// the server no more.
+#include <errno.h>
+#include <string.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/backing/backing.h"
+#include "libdsm/sync/futex.h"
+
+enum { NOT_OPEN_WAIT_MS = 100 };
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t rpc_deadline(int64_t deadline)
+{
+    return earlier(sync_after_ms(LIMIT_RPC_MS), deadline);
+}
+
+static bool passed(int64_t deadline)
+{
+    return deadline != SYNC_FOR_EVER && sync_now() >= deadline;
+}
+
+// Waits until the lane is up. 0, -ETIMEDOUT, -ECANCELED (the session stops), or the segment's fate.
+static int wait_up(struct backing_lane *lane, const struct backing_segment *segment,
+                   int64_t deadline)
+{
+    for (;;) {
+        int fate = backing_fate_errno(atomic_load(&segment->fate));
+        if (fate != 0) {
+            return fate;
+        }
+        if (atomic_load(&lane->backing->stopping) != 0) {
+            return -ECANCELED;
+        }
+        uint32_t up = atomic_load_explicit(&lane->up, memory_order_acquire);
+        if (up != 0) {
+            lane->connection = up;
+            return 0;
+        }
+        // The keeper wakes sleepers on `up`; the slice looks at the fate now and then.
+        (void)sync_wait(&lane->up, 0, earlier(sync_after_ms(NOT_OPEN_WAIT_MS), deadline));
+        if (passed(deadline)) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+static void count_wire(struct backing_lane *lane, struct lane_counts before)
+{
+    STAT_ADD(lane->backing->stat, wire_sent, lane->lane->counts.sent_bytes - before.sent_bytes);
+    STAT_ADD(lane->backing->stat, wire_received,
+             lane->lane->counts.received_bytes - before.received_bytes);
+}
+
+static struct wire_header request_of(struct backing_run *run, uint16_t op)
+{
+    return (struct wire_header){
+        .op = op,
+        .request = run->request,
+        .segment = run->segment->id,
+        .epoch = run->segment->epoch,
+        .page = run->page + run->done,
+        .count = run->count - run->done,
+        .version = run->version,
+        .hint = op == WIRE_READ ? run->hint : 0,
+    };
+}
+
+static bool all_zero(const uint8_t *at, size_t bytes)
+{
+    const uint64_t *word = (const uint64_t *)(const void *)at;
+    if (word[0] != 0 || word[bytes / 8 - 1] != 0) {
+        return false;
+    }
+    return memcmp(at, at + 8, bytes - 8) == 0;
+}
+
+// The map of pages that are not zero, and their data as few pieces.
+static int gather(const struct backing_run *run, struct wire_header *header, struct iovec *pieces)
+{
+    size_t page_bytes = run->segment->page_bytes;
+    int n = 0;
+    for (uint32_t i = 0; i < header->count; i++) {
+        const uint8_t *page = run->contents + (run->done + i) * page_bytes;
+        if (all_zero(page, page_bytes)) {
+            continue;
+        }
+        wire_map_set(header->map, i);
+        header->length += (uint32_t)page_bytes;
+        if (n > 0 && (const uint8_t *)pieces[n - 1].iov_base + pieces[n - 1].iov_len == page) {
+            pieces[n - 1].iov_len += page_bytes;
+        } else {
+            pieces[n++] = (struct iovec){(void *)(uintptr_t)page, page_bytes};
+        }
+    }
+    return n;
+}
+
+static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                    int64_t deadline)
+{
+    run->request = ++lane->next_request;
+    struct wire_header header = request_of(run, op);
+    struct iovec pieces[LIMIT_RUN_PAGES];
+    int count = op == WIRE_WRITE ? gather(run, &header, pieces) : 0;
+    struct lane_counts before = lane->lane->counts;
+    int error = lane->lane->ops->send(lane->lane, &header, pieces, count, rpc_deadline(deadline));
+    count_wire(lane, before);
+    if (error != 0) {
+        return error;
+    }
+    run->sent_on = lane->connection;
+    if (op == WIRE_WRITE) {
+        STAT_ADD(lane->backing->stat, write_requests, 1);
+        STAT_ADD(lane->backing->stat, bytes_written, header.length);
+    } else {
+        STAT_ADD(lane->backing->stat, read_requests, 1);
+    }
+    return 0;
+}
+
+static void start(struct backing_lane *lane, struct backing_run *run, uint16_t op, int64_t deadline)
+{
+    run->sent_on = 0;
+    run->done = 0;
+    uint32_t up = atomic_load_explicit(&lane->up, memory_order_acquire);
+    if (up == 0) {
+        return; // receive waits for it
+    }
+    lane->connection = up;
+    if (send_run(lane, run, op, deadline) != 0) {
+        run->sent_on = 0;
+        backing_lane_down(lane);
+    }
+}
+
+void backing_read_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+{
+    start(lane, run, WIRE_READ, deadline);
+}
+
+void backing_write_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+{
+    start(lane, run, WIRE_WRITE, deadline);
+}
+
+static int meet_fate(struct backing_segment *segment, enum backing_fate fate)
+{
+    uint32_t well = BACKING_WELL;
+    (void)atomic_compare_exchange_strong(&segment->fate, &well, fate);
+    return backing_fate_errno(atomic_load(&segment->fate));
+}
+
+// What an answer's status means for the run: 0, an error that ends it, or -EAGAIN: send again.
+static int judge(struct backing_lane *lane, struct backing_run *run,
+                 const struct wire_header *answer, uint32_t resumed)
+{
+    switch (answer->status) {
+    case WIRE_OK:
+        return 0;
+    case WIRE_NOT_OPEN: // the server was restarted; the keeper is about to open the segment again
+        (void)sync_wait(&lane->backing->resumed, resumed, sync_after_ms(NOT_OPEN_WAIT_MS));
+        return -EAGAIN;
+    case WIRE_DRAINING:
+        return -EAGAIN;
+    case WIRE_FENCED:
+        return meet_fate(run->segment, BACKING_FENCED);
+    case WIRE_NO_SEGMENT:
+        return meet_fate(run->segment, BACKING_LOST);
+    case WIRE_NO_SPACE:
+        return -ENOSPC;
+    case WIRE_OVER_QUOTA:
+        return -EDQUOT;
+    case WIRE_STORE_ERROR:
+        return -EIO;
+    default:
+        return -EREMOTEIO;
+    }
+}
+
+// ---- the pages of a read's answer ----
+
+struct landing {
+    struct backing_lane *lane;
+    struct backing_run *run;
+    const struct wire_header *answer;
+    const struct backing_sink *sink;
+    void *context;
+    uint8_t *to; // of the answer's first page, or NULL
+    int64_t deadline;
+};
+
+// Data pages from i on that lie side by side, at most `most`.
+static uint32_t side_by_side(const struct wire_header *answer, uint32_t i, uint32_t most)
+{
+    uint32_t n = 0;
+    while (n < most && i + n < answer->count && wire_map_get(answer->map, i + n)) {
+        n++;
+    }
+    return n;
+}
+
+static int store_pieces(const struct landing *l, uint32_t *i, const uint8_t *data, size_t bytes,
+                        uint32_t *offset)
+{
+    uint32_t page_bytes = l->run->segment->page_bytes;
+    while (bytes > 0) {
+        while (!wire_map_get(l->answer->map, *i)) {
+            (*i)++;
+        }
+        uint32_t n = page_bytes - *offset < bytes ? page_bytes - *offset : (uint32_t)bytes;
+        if (l->to != NULL) {
+            memcpy(l->to + (size_t)*i * page_bytes + *offset, data, n);
+        } else {
+            int error = l->sink->fill(l->context, l->answer->page + *i, *offset, data, n);
+            if (error != 0) {
+                return error;
+            }
+        }
+        data += n;
+        bytes -= n;
+        *offset += n;
+        if (*offset == page_bytes) {
+            *offset = 0;
+            (*i)++;
+        }
+    }
+    return 0;
+}
+
+static void deliver(const struct landing *l, uint32_t *delivered, uint32_t up_to)
+{
+    if (up_to > *delivered) {
+        l->sink->deliver(l->context, l->answer->page + *delivered, up_to - *delivered);
+        l->run->done += up_to - *delivered;
+        *delivered = up_to;
+    }
+}
+
+// One record: into the frames straight away where all its pages lie side by side, else by way of the lane's buffer.
+static ssize_t take_record(const struct landing *l, uint32_t i, uint32_t offset, const void **data)
+{
+    uint32_t page_bytes = l->run->segment->page_bytes;
+    uint8_t *to = NULL;
+    if (l->to != NULL) {
+        uint32_t wanted = LIMIT_RECORD_DATA_BYTES / page_bytes;
+        if (wanted <= 1 || side_by_side(l->answer, i, wanted) == wanted) {
+            to = l->to + (size_t)i * page_bytes + offset;
+        }
+    }
+    ssize_t n = l->lane->lane->ops->receive_data(l->lane->lane, to, data, l->deadline);
+    if (n > 0 && to != NULL) {
+        *data = NULL; // it is where it belongs
+    }
+    return n;
+}
+
+static int land_data(const struct landing *l)
+{
+    uint32_t page_bytes = l->run->segment->page_bytes;
+    uint32_t i = 0;
+    uint32_t offset = 0;
+    uint32_t delivered = 0;
+    uint32_t left = l->answer->length;
+    while (left > 0) {
+        while (!wire_map_get(l->answer->map, i)) {
+            i++;
+        }
+        const void *data = NULL;
+        ssize_t n = take_record(l, i, offset, &data);
+        if (n <= 0) {
+            return n == 0 ? -EBADMSG : (int)n;
+        }
+        left -= (uint32_t)n;
+        STAT_ADD(l->lane->backing->stat, bytes_read, n);
+        if (data != NULL) {
+            int error = store_pieces(l, &i, data, (size_t)n, &offset);
+            if (error != 0) {
+                return error == -EIO ? -ENOMEM : error;
+            }
+        } else {
+            offset += (uint32_t)n;
+            i += offset / page_bytes;
+            offset %= page_bytes;
+        }
+        deliver(l, &delivered, i);
+    }
+    deliver(l, &delivered, l->answer->count); // zeros at the end
+    return 0;
+}
+
+// pwrite makes room page by page; pages of zeros need theirs made.
+static int make_zeros(const struct landing *l)
+{
+    for (uint32_t i = 0; i < l->answer->count; i++) {
+        if (!wire_map_get(l->answer->map, i)) {
+            int error = l->sink->place(l->context, l->answer->page + i, 1, NULL);
+            if (error != 0) {
+                return error;
+            }
+        }
+    }
+    return 0;
+}
+
+static int land(struct landing *l)
+{
+    void *to = NULL;
+    int error = l->sink->place(l->context, l->answer->page, l->answer->count, &to);
+    l->to = to;
+    if (error == 0 && to == NULL) {
+        error = make_zeros(l);
+    }
+    if (error != 0) {
+        return -ENOMEM;
+    }
+    return land_data(l);
+}
+
+// ---- receiving ----
+
+static bool is_cut(int error)
+{
+    return error == -ECONNRESET || error == -ESHUTDOWN || error == -EBADMSG || error == -ENOTCONN ||
+           error == -EPIPE || error == -ETIMEDOUT;
+}
+
+static int receive_header(struct backing_lane *lane, struct wire_header *answer, int64_t deadline)
+{
+    return lane->lane->ops->receive(lane->lane, answer, deadline);
+}
+
+static int land_answer(struct backing_lane *lane, struct backing_run *run,
+                       const struct backing_sink *sink, void *context, int64_t deadline)
+{
+    uint32_t resumed = atomic_load(&lane->backing->resumed);
+    struct lane_counts before = lane->lane->counts;
+    struct wire_header answer;
+    int64_t until = rpc_deadline(deadline);
+    int error = receive_header(lane, &answer, until);
+    if (error == 0) {
+        error = judge(lane, run, &answer, resumed);
+        if (error == 0) {
+            struct landing l = {lane, run, &answer, sink, context, NULL, until};
+            error = land(&l);
+        } else if (error == -EIO && answer.done > 0) {
+            run->count =
+                run->done + answer.done; // what could be read, first; then this error again
+            error = -EAGAIN;
+        }
+    }
+    count_wire(lane, before);
+    return error;
+}
+
+int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
+                         const struct backing_sink *sink, void *context, int64_t deadline)
+{
+    uint32_t asked = run->count;
+    for (;;) {
+        int error = wait_up(lane, run->segment, deadline);
+        if (error != 0) {
+            return error;
+        }
+        if (run->sent_on != lane->connection) {
+            error = send_run(lane, run, WIRE_READ, deadline);
+        }
+        if (error == 0) {
+            error = land_answer(lane, run, sink, context, deadline);
+        }
+        if (error == -ENOMEM) {
+            backing_lane_down(lane); // the rest of the answer is not worth reading
+        }
+        if (error == 0 && run->count < asked) {
+            run->count = asked; // the pages before the bad one are in
+            return -EIO;
+        }
+        if (error == -EAGAIN || is_cut(error)) {
+            if (is_cut(error)) {
+                backing_lane_down(lane);
+            }
+            run->sent_on = 0;
+            STAT_ADD(lane->backing->stat, retries, 1);
+            if (passed(deadline)) {
+                return -ETIMEDOUT;
+            }
+            continue;
+        }
+        return error;
+    }
+}
+
+static void acknowledge(struct backing_segment *segment, uint64_t version)
+{
+    uint64_t before = atomic_load(&segment->acknowledged);
+    while (before < version &&
+           !atomic_compare_exchange_weak(&segment->acknowledged, &before, version)) {
+    }
+}
+
+int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+{
+    for (;;) {
+        int error = wait_up(lane, run->segment, deadline);
+        if (error != 0) {
+            return error;
+        }
+        if (run->sent_on != lane->connection) {
+            error = send_run(lane, run, WIRE_WRITE, deadline);
+        }
+        if (error == 0) {
+            uint32_t resumed = atomic_load(&lane->backing->resumed);
+            struct lane_counts before = lane->lane->counts;
+            struct wire_header answer;
+            error = receive_header(lane, &answer, rpc_deadline(deadline));
+            count_wire(lane, before);
+            if (error == 0) {
+                error = judge(lane, run, &answer, resumed);
+                run->done += error == 0         ? run->count - run->done
+                             : error != -EAGAIN ? answer.done
+                                                : 0;
+            }
+        }
+        if (error == 0) {
+            acknowledge(run->segment, run->version);
+            return 0;
+        }
+        if (error != -EAGAIN && !is_cut(error)) {
+            return error;
+        }
+        if (is_cut(error)) {
+            backing_lane_down(lane);
+        }
+        run->sent_on = 0;
+        STAT_ADD(lane->backing->stat, retries, 1);
+        if (passed(deadline)) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+ssize_t backing_exchange(struct backing_lane *lane, struct backing_exchange *exchange,
+                         int64_t deadline)
+{
+    struct wire_header header = {
+        .op = exchange->op, .length = exchange->request_bytes, .request = ++lane->next_request};
+    struct iovec piece = {(void *)(uintptr_t)exchange->request, exchange->request_bytes};
+    const struct lane_ops *ops = lane->lane->ops;
+    struct wire_header answer;
+    int error =
+        ops->send(lane->lane, &header, &piece, exchange->request_bytes > 0 ? 1 : 0, deadline);
+    if (error == 0) {
+        error = ops->receive(lane->lane, &answer, deadline);
+    }
+    if (error != 0) {
+        return error;
+    }
+    exchange->status = answer.status;
+    uint32_t got = 0;
+    const void *data;
+    ssize_t n;
+    while ((n = ops->receive_data(lane->lane, NULL, &data, deadline)) > 0) {
+        if (got + (uint32_t)n > exchange->capacity) {
+            return -EBADMSG;
+        }
+        memcpy((uint8_t *)exchange->answer + got, data, (size_t)n);
+        got += (uint32_t)n;
+    }
+    return n < 0 ? n : (ssize_t)got;
+}

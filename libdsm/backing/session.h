@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A process's session at its server: connects the lanes, keeps them alive, connects them again, and opens the session's
+// segments again when the server was restarted. Not for the handler: it allocates and logs nothing, but it blocks.
+//
+// One thread, the keeper. Segments are listed here by pointer so that the keeper can meet their fate.
+#ifndef LIBDSM_BACKING_SESSION_H
+#define LIBDSM_BACKING_SESSION_H
+
+#include <pthread.h>
+
+#include "libdsm/backing/backing.h"
+#include "libdsm/settings.h"
+#include "rpc/failure.h"
+#include "rpc/handshake.h"
+
+struct session {
+    struct backing backing;
+    const struct settings *settings;
+    struct handshake_client client;
+    struct key_identity *identity;
+    char host[256];
+    char port[16];
+    struct wire_attached attached; // of the control lane's last connection
+    bool ever_attached;
+    uint32_t connections; // made so far, numbers them
+    pthread_t keeper;
+    bool keeper_runs;
+    pthread_mutex_t lock; // of the list below
+    struct session_segment {
+        struct backing_segment *segment;
+        char name[LIMIT_SEGMENT_NAME_BYTES];
+        bool write;
+    } segments[LIMIT_SESSION_SEGMENTS];
+    void (*fate_met)(void *context,
+                     struct backing_segment *segment); // from the keeper: wake its waiters
+    void *context;
+};
+
+// Connects every lane and starts the keeper. On failure nothing is left behind.
+int session_start(struct session *session, const struct settings *settings, struct counters *stat,
+                  struct failure *failure);
+// Ends the keeper, says CLOSE on every lane. No lane may be owned any more.
+void session_stop(struct session *session);
+// Makes every wait in backing end with -ECANCELED, so that lanes are given back.
+void session_cancel(struct session *session);
+
+// Segments to be opened again after a restart. -EMFILE when there are too many.
+int session_list(struct session *session, struct backing_segment *segment, const char *name,
+                 bool write);
+void session_unlist(struct session *session, struct backing_segment *segment);
+
+#endif

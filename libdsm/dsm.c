@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Sessions: opening, closing, counters, threads, fork. One session in a process, since one handler of SIGSEGV and one cache
+// serve it; the interface takes the session everywhere all the same, so that this can change.
+//
+// A forked child has no pager: its views are gone (MADV_DONTFORK), and every call says so.
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "libdsm/error.h"
+#include "libdsm/session_api.h"
+
+static struct {
+    pthread_mutex_t lock;
+    dsm *open;
+    _Atomic bool forked;
+    bool watches_fork;
+} process = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void in_child(void)
+{
+    if (process.open != NULL) {
+        atomic_store(&process.forked, true);
+        atomic_store(&pager_of_process, NULL);
+    }
+}
+
+int api_alive(void)
+{
+    if (atomic_load(&process.forked)) {
+        return error_set(
+            -ECHILD, NULL, DSM_NO_PAGE, NULL,
+            "This process was forked from the one that opened the session: call exec, or open the "
+            "session after the fork.");
+    }
+    return 0;
+}
+
+static int take_options(struct settings *settings, const dsm_options *options,
+                        struct failure *failure)
+{
+    struct {
+        const char *from;
+        char *to;
+    } texts[] = {
+        {options->server, settings->server},
+        {options->server_key, settings->server_key},
+        {options->key_file, settings->key_file},
+        {options->cluster, settings->cluster},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        if (texts[i].from == NULL) {
+            continue;
+        }
+        if (strlen(texts[i].from) >= sizeof(settings_text)) {
+            return failure_set(failure, -EINVAL,
+                               "An option of dsm_open() is longer than %zu bytes.",
+                               sizeof(settings_text) - 1);
+        }
+        memcpy(texts[i].to, texts[i].from, strlen(texts[i].from) + 1);
+    }
+    if (options->cache_bytes != 0) {
+        settings->cache_bytes = options->cache_bytes;
+    }
+    return 0;
+}
+
+static int check_settings(const struct settings *s, struct failure *failure)
+{
+    uint64_t least =
+        (uint64_t)(LIMIT_CACHE_MIN_PAGES + LIMIT_CACHE_PAGES_PER_THREAD) * LIMIT_PAGE_MIN_BYTES;
+    if (s->exact == 0 && s->cache_bytes < least) {
+        return failure_set(
+            failure, -EINVAL,
+            "The cache is %llu bytes: it must be at least %llu (%d pages and %d for each thread "
+            "that may fault).",
+            (unsigned long long)s->cache_bytes, (unsigned long long)least, LIMIT_CACHE_MIN_PAGES,
+            LIMIT_CACHE_PAGES_PER_THREAD);
+    }
+    if (s->fault_workers < 1 || s->fault_workers > PAGER_MOST_WORKERS) {
+        return failure_set(failure, -EINVAL, "DSM_FAULT_WORKERS must be 1 to %d.",
+                           PAGER_MOST_WORKERS);
+    }
+    if (s->swap_buffer_pages < 1 || s->swap_buffer_pages > LIMIT_RUN_PAGES) {
+        return failure_set(failure, -EINVAL, "DSM_SWAP_BUFFER must be 1 to %d pages.",
+                           LIMIT_RUN_PAGES);
+    }
+    return 0;
+}
+
+static struct pager_options pager_options_of(const struct settings *s)
+{
+    return (struct pager_options){
+        .cache_bytes = s->cache_bytes,
+        .fault_timeout_ms = (int64_t)s->fault_timeout_ms,
+        .swap_buffer_pages = (uint32_t)s->swap_buffer_pages,
+        .clean_gap_pages =
+            s->clean_gap_pages > LIMIT_RUN_PAGES ? LIMIT_RUN_PAGES : (uint32_t)s->clean_gap_pages,
+        .read_ahead_bytes = s->read_ahead_bytes,
+        .fault_workers = (uint32_t)s->fault_workers,
+        .map_limit = (uint32_t)s->map_limit,
+        .fill = s->fill == SETTINGS_ALIAS ? TRAP_FILL_ALIAS : TRAP_FILL_PWRITE,
+        .laundry = s->laundry == SETTINGS_ON_IS_FIRST,
+        .exact = s->exact != 0,
+    };
+}
+
+static int start(dsm *session, struct failure *failure)
+{
+    struct pager_options options = pager_options_of(&session->settings);
+    int error = noise_init();
+    error = error != 0
+                ? error
+                : session_start(&session->session, &session->settings, &session->counters, failure);
+    if (error != 0) {
+        return error;
+    }
+    (void)snprintf(session->server, sizeof session->server, "%s:%s", session->session.host,
+                   session->session.port);
+    error = pager_start(&session->pager, &options, &session->counters, &session->session.backing);
+    if (error != 0) {
+        session_stop(&session->session);
+        return failure_set(failure, error, "The library's threads could not be started.");
+    }
+    error = trap_install(pager_fault);
+    if (error != 0) {
+        session_cancel(&session->session);
+        pager_stop(&session->pager);
+        session_stop(&session->session);
+        return failure_set(failure, error, "The handler of SIGSEGV could not be installed.");
+    }
+    return 0;
+}
+
+static int open_session(const dsm_options *options, dsm **result, struct failure *failure)
+{
+    if (process.open != NULL) {
+        return failure_set(failure, -EALREADY,
+                           "This process has a session already: close it first.");
+    }
+    if (options != NULL && options->size < sizeof *options) {
+        return failure_set(failure, -EINVAL, "dsm_options.size must be sizeof(dsm_options).");
+    }
+    // Mapped, not from the heap: the handler reads it, and it must not lie in managed memory.
+    dsm *session =
+        mmap(NULL, sizeof *session, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (session == MAP_FAILED) {
+        return failure_set(failure, -ENOMEM, "No memory for a session.");
+    }
+    (void)pthread_mutex_init(&session->lock, NULL);
+    int error = settings_read(&session->settings, failure);
+    if (error == 0 && options != NULL) {
+        error = take_options(&session->settings, options, failure);
+    }
+    error = error != 0 ? error : check_settings(&session->settings, failure);
+    error = error != 0 ? error : start(session, failure);
+    if (error != 0) {
+        (void)munmap(session, sizeof *session);
+        return error;
+    }
+    if (!process.watches_fork) {
+        process.watches_fork = pthread_atfork(NULL, NULL, in_child) == 0;
+    }
+    process.open = session;
+    *result = session;
+    return 0;
+}
+
+DSM_API int dsm_open(const dsm_options *options, dsm **session)
+{
+    struct failure failure = {.text = ""};
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    (void)pthread_mutex_lock(&process.lock);
+    error = open_session(options, session, &failure);
+    (void)pthread_mutex_unlock(&process.lock);
+    if (error != 0) {
+        const char *server =
+            options != NULL && options->server != NULL ? options->server : getenv("DSM_SERVER");
+        return error_set(error, NULL, DSM_NO_PAGE, server, "%s",
+                         failure.text[0] != 0 ? failure.text : dsm_strerror(error));
+    }
+    return 0;
+}
+
+DSM_API int dsm_close(dsm *session)
+{
+    if (session == NULL) {
+        return 0;
+    }
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    int first = 0;
+    while (session->segments != NULL) {
+        dsm_segment *segment = session->segments;
+        error = dsm_segment_close(segment);
+        first = first != 0 ? first : error;
+        if (session->segments ==
+            segment) { // it could not be cleaned: its changes are lost, as the error says
+            atomic_store(&segment->segment.backing.fate, BACKING_LOST);
+            (void)pager_unpin(&segment->segment, 0, segment->segment.table.pages);
+            (void)dsm_segment_close(segment);
+        }
+    }
+    (void)pthread_mutex_lock(&process.lock);
+    trap_uninstall();
+    session_cancel(&session->session);
+    pager_stop(&session->pager);
+    session_stop(&session->session);
+    process.open = NULL;
+    (void)pthread_mutex_unlock(&process.lock);
+    (void)pthread_mutex_destroy(&session->lock);
+    (void)munmap(session, sizeof *session);
+    return first;
+}
+
+DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics)
+{
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    if (statistics->size < sizeof *statistics) {
+        return error_set(-EINVAL, NULL, DSM_NO_PAGE, NULL,
+                         "dsm_statistics.size must be sizeof(dsm_statistics).");
+    }
+#define DSM_COUNTER(name, unit, meaning) statistics->name = STAT_GET(&session->counters, name);
+#include <dsm/counters.def>
+#undef DSM_COUNTER
+    return 0;
+}
+
+// ---- threads ----
+
+static pthread_key_t stack_key;
+static pthread_once_t stack_once = PTHREAD_ONCE_INIT;
+
+static void free_stack(void *at)
+{
+    stack_t none = {.ss_flags = SS_DISABLE};
+    (void)sigaltstack(&none, NULL);
+    (void)munmap(at, LIMIT_SIGNAL_STACK_BYTES);
+}
+
+static void make_stack_key(void)
+{
+    (void)pthread_key_create(&stack_key, free_stack);
+}
+
+DSM_API int dsm_thread_init(void)
+{
+    (void)pthread_once(&stack_once, make_stack_key);
+    if (pthread_getspecific(stack_key) != NULL) {
+        return 0;
+    }
+    void *at = mmap(NULL, LIMIT_SIGNAL_STACK_BYTES, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (at == MAP_FAILED) {
+        return error_set(-ENOMEM, NULL, DSM_NO_PAGE, NULL, "No memory for a signal stack.");
+    }
+    stack_t stack = {.ss_sp = at, .ss_size = LIMIT_SIGNAL_STACK_BYTES};
+    if (sigaltstack(&stack, NULL) != 0 || pthread_setspecific(stack_key, at) != 0) {
+        int error = -errno;
+        (void)munmap(at, LIMIT_SIGNAL_STACK_BYTES);
+        return error_set(error, NULL, DSM_NO_PAGE, NULL, "The signal stack could not be set.");
+    }
+    return 0;
+}

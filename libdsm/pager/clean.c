@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Clean: writes changed pages in runs, one routine for the program's calls, for closing and for the laundry. A run may take
+// clean pages along between two dirty ones (up to the gap limit): one request instead of two. They are checked out tentatively;
+// a tail of them that no dirty page follows is given back unwritten. State machine: Cedar's VMOpsImpl.Clean, with one
+// correction: a clean page joins only if it is adjacent to the run, whatever lay between.
+//
+// Order: writing (in the table) -> no write access -> dirty mark off -> sent -> acknowledged -> resident. A store meanwhile
+// waits for the acknowledgement, so what was acknowledged is what was there, each page whole; a failed write puts the
+// dirty mark back on the pages that had it, and only on those.
+//
+// Pinned pages are passed over: write access cannot be taken from a page that a system call or a device writes to.
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/pager/pager.h"
+
+enum outcome {
+    OUT_CANT,
+    OUT_CLEAN_TAKEN,
+    OUT_NEEDS_WRITE,
+    OUT_FAULT,
+    OUT_WAIT_PAGE,
+    OUT_NEED_LANE,
+    OUT_SKIP_CHUNK
+};
+
+static struct page_entry *entry_of(const struct clean *c, uint64_t page)
+{
+    return page_at(&c->segment->table, page);
+}
+
+static uint32_t buffer_pages(const struct clean *c)
+{
+    uint32_t most = LIMIT_RUN_BYTES / c->segment->page_bytes;
+    return c->pager->options.swap_buffer_pages < most ? c->pager->options.swap_buffer_pages : most;
+}
+
+static void fail(struct clean *c, int error, uint64_t page)
+{
+    if (c->error == 0) {
+        c->error = error;
+        c->failed_page = page;
+    }
+}
+
+// ---- the run ----
+
+static void check_in(struct clean *c, uint64_t page, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        page_move(&c->segment->table, page + i, PAGE_RESIDENT);
+        page_wake(&c->segment->table, entry_of(c, page + i));
+    }
+}
+
+// The dirty marks of the run go off, and are remembered for a failure.
+static void take_marks(struct clean *c)
+{
+    memset(c->was_dirty, 0, sizeof c->was_dirty);
+    protection_no_writes(c->segment, c->base, c->count);
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct page_entry *entry = entry_of(c, c->base + i);
+        if (page_has(entry, PAGE_DIRTY)) {
+            wire_map_set(c->was_dirty, i);
+            page_set(&c->segment->table, entry, 0, PAGE_DIRTY);
+        }
+    }
+}
+
+static void settle(struct clean *c, uint32_t done)
+{
+    for (uint32_t i = 0; i < c->count; i++) {
+        struct page_entry *entry = entry_of(c, c->base + i);
+        if (i < done) {
+            page_set(&c->segment->table, entry, 0, PAGE_UNBACKED);
+        } else if (wire_map_get(c->was_dirty, i)) {
+            page_set(&c->segment->table, entry, PAGE_DIRTY, 0);
+        }
+    }
+    check_in(c, c->base, c->count);
+}
+
+static void flush(struct clean *c)
+{
+    if (c->count == 0) {
+        return;
+    }
+    assert(c->dirty_count > 0);
+    STAT_ADD(c->pager->stat, clean_virtual_runs, 1);
+    lock_acquire(&c->pager->lock);
+    check_in(c, c->base + c->dirty_count, c->count - c->dirty_count);
+    STAT_ADD(c->pager->stat, clean_unneeded_check_out_cleans, c->count - c->dirty_count);
+    c->count = c->dirty_count;
+    take_marks(c);
+    lock_release(&c->pager->lock);
+
+    struct backing_run run = {
+        .segment = &c->segment->backing,
+        .page = c->base,
+        .count = c->count,
+        .version = atomic_fetch_add(&c->segment->backing.next_version, 1),
+        .contents = c->segment->view.contents + (c->base << c->segment->page_shift),
+    };
+    STAT_ADD(c->pager->stat, clean_physical_runs, 1);
+    backing_write_send(c->lane, &run, c->deadline);
+    int error = backing_write_receive(c->lane, &run, c->deadline);
+    if (error != 0) {
+        fail(c, error, c->base + run.done);
+    }
+    STAT_ADD(c->pager->stat, clean_pages, run.done);
+    lock_acquire(&c->pager->lock);
+    settle(c, run.done);
+    lock_release(&c->pager->lock);
+    (void)atomic_fetch_add(&c->pager->frames_word, 1);
+    sync_wake(&c->pager->frames_word, 1);
+    c->count = c->dirty_count = 0;
+}
+
+static void append(struct clean *c)
+{
+    if (c->count == 0) {
+        c->base = c->page;
+    }
+    assert(c->base + c->count == c->page);
+    c->count++;
+}
+
+// ---- one page; under the lock ----
+
+static bool joins(const struct clean *c)
+{
+    return c->count > 0 && c->count < buffer_pages(c) && c->base + c->count == c->page &&
+           c->count - c->dirty_count < c->pager->options.clean_gap_pages;
+}
+
+static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
+{
+    if (entry->pins > 0) {
+        c->passed_over++;
+        return OUT_CANT;
+    }
+    if (!page_has(entry, PAGE_DIRTY)) {
+        if (!joins(c)) {
+            return OUT_CANT;
+        }
+        page_move(&c->segment->table, c->page, PAGE_WRITING);
+        return OUT_CLEAN_TAKEN;
+    }
+    if (c->lane == NULL) {
+        return OUT_NEED_LANE;
+    }
+    page_move(&c->segment->table, c->page, PAGE_WRITING);
+    return OUT_NEEDS_WRITE;
+}
+
+// Cedar's ConsiderCleaning.
+static enum outcome consider(struct clean *c)
+{
+    struct page_entry *entry = entry_of(c, c->page);
+    if (c->page % PAGE_CHUNK == 0 && c->segment->table.chunk_resident[c->page / PAGE_CHUNK] == 0) {
+        return OUT_SKIP_CHUNK;
+    }
+    switch (page_state(&c->segment->table, entry)) {
+    case PAGE_RESIDENT:
+        return consider_resident(c, entry);
+    case PAGE_WRITING:
+    case PAGE_DISCARDING:
+    case PAGE_FILLING:
+    case PAGE_KILLING:
+        return OUT_WAIT_PAGE;
+    case PAGE_NONE:
+        return OUT_FAULT;
+    default:
+        return OUT_CANT; // absent: nothing here differs from the server
+    }
+}
+
+// ---- what follows; not under the lock ----
+
+static void let_go(struct clean *c)
+{
+    flush(c);
+    if (c->lane != NULL) {
+        backing_give(c->lane);
+        c->lane = NULL;
+    }
+}
+
+static void wait_for_page(struct clean *c)
+{
+    let_go(c);
+    if (c->error != 0) {
+        return;
+    }
+    lock_acquire(&c->pager->lock);
+    if (!page_in_transit(page_state(&c->segment->table, entry_of(c, c->page)))) {
+        lock_release(&c->pager->lock);
+    } else if (pager_wait_page(c->pager, c->segment, c->page, c->deadline, NULL) == -ETIMEDOUT) {
+        fail(c, -ETIMEDOUT, c->page);
+    }
+}
+
+static void page_back(struct clean *c)
+{
+    lock_acquire(&c->pager->lock);
+    check_in(c, c->page, 1);
+    lock_release(&c->pager->lock);
+}
+
+static bool take_write(struct clean *c)
+{
+    STAT_ADD(c->pager->stat, clean_writes, 1);
+    if (c->skipping || c->count == buffer_pages(c)) {
+        flush(c);
+    }
+    if (c->error != 0) {
+        page_back(c);
+        return false;
+    }
+    c->skipping = false;
+    append(c);
+    c->dirty_count = c->count;
+    return true;
+}
+
+static uint64_t passed(struct clean *c, uint64_t pages)
+{
+    STAT_ADD(c->pager->stat, clean_cant_writes, pages);
+    c->skipping = true;
+    return pages;
+}
+
+// One turn of the loop; how many pages are dealt with.
+static uint64_t turn(struct clean *c)
+{
+    lock_acquire(&c->pager->lock);
+    enum outcome outcome = consider(c);
+    lock_release(&c->pager->lock);
+    switch (outcome) {
+    case OUT_CANT:
+        return passed(c, 1);
+    case OUT_SKIP_CHUNK:
+        return passed(c, c->end - c->page < PAGE_CHUNK ? c->end - c->page : PAGE_CHUNK);
+    case OUT_CLEAN_TAKEN:
+        STAT_ADD(c->pager->stat, clean_check_out_cleans, 1);
+        append(c);
+        return 1;
+    case OUT_NEEDS_WRITE:
+        return take_write(c) ? 1 : 0;
+    case OUT_WAIT_PAGE:
+        wait_for_page(c);
+        return 0;
+    case OUT_NEED_LANE:
+        c->lane = backing_take(c->pager->backing, BACKING_BULK, c->deadline);
+        if (c->lane == NULL) {
+            fail(c, -ETIMEDOUT, c->page);
+        }
+        return 0;
+    default:
+        flush(c);
+        fail(c, -EFAULT, c->page);
+        return 0;
+    }
+}
+
+int pager_clean(struct clean *c)
+{
+    STAT_ADD(c->pager->stat, clean_calls, 1);
+    uint64_t pages = c->segment->table.pages;
+    if (c->page > pages || c->end > pages || c->end < c->page) {
+        fail(c, -EFAULT, pages);
+        return c->error;
+    }
+    while (c->page < c->end && c->error == 0) {
+        c->page += turn(c);
+    }
+    let_go(c);
+    return c->error;
+}
+
+int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                 int64_t deadline)
+{
+    struct clean c = {.pager = pager, .segment = victim.segment, .base = victim.page, .count = 1};
+    lock_acquire(&pager->lock);
+    take_marks(&c);
+    lock_release(&pager->lock);
+    struct backing_run run = {
+        .segment = &victim.segment->backing,
+        .page = victim.page,
+        .count = 1,
+        .version = atomic_fetch_add(&victim.segment->backing.next_version, 1),
+        .contents = victim.segment->view.contents + (victim.page << victim.segment->page_shift),
+    };
+    backing_write_send(lane, &run, deadline);
+    int error = backing_write_receive(lane, &run, deadline);
+    lock_acquire(&pager->lock);
+    page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
+             error != 0 ? PAGE_DIRTY : 0, error == 0 ? PAGE_UNBACKED : 0);
+    lock_release(&pager->lock);
+    return error;
+}

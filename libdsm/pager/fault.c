@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A fault, from the handler's side and from the worker's. The handler settles at once what needs no I/O: a page that is in but
+// closed, the first store into a clean page, the first touch of a page without contents while memory is free. Anything else
+// it puts into the queue, once for a page however many threads want it, and sleeps on the page's own word with the thread's own
+// signal mask; it holds nothing meanwhile, so a signal handler may leave from here by siglongjmp.
+//
+// A worker takes the request, asks the policy for neighbours, and runs the swap-in. pager_serve() is handler-safe like
+// everything here: later the faulting thread runs it itself.
+#include <errno.h>
+#include <limits.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/pager/pager.h"
+#include "libdsm/pager/pager_errors.h"
+
+enum { SAME_FAULT_MOST = 16 }; // the same touch again and again with nothing to change: not ours
+
+enum settled { SETTLED, WAIT, ASK, BAD, FOREIGN };
+
+struct pager *_Atomic pager_of_process;
+
+static __thread __attribute__((tls_model("initial-exec"))) struct {
+    uintptr_t address;
+    uint32_t word;
+    uint32_t times;
+    bool write;
+} last_fault;
+
+int64_t pager_deadline(const struct pager *pager)
+{
+    return pager->options.fault_timeout_ms == 0 ? SYNC_FOR_EVER
+                                                : sync_after_ms(pager->options.fault_timeout_ms);
+}
+
+struct segment *pager_find(struct pager *pager, uintptr_t address)
+{
+    for (int i = 0; i < PAGER_SEGMENTS; i++) {
+        if (address >= atomic_load_explicit(&pager->views[i].base, memory_order_acquire) &&
+            address < atomic_load_explicit(&pager->views[i].end, memory_order_acquire)) {
+            return atomic_load_explicit(&pager->views[i].segment, memory_order_acquire);
+        }
+    }
+    return NULL;
+}
+
+int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
+                    const uint64_t *mask)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    page_set(&segment->table, entry, PAGE_WAITERS, 0);
+    uint32_t word = page_word(entry);
+    lock_release(&pager->lock);
+    if (mask == NULL) {
+        return sync_wait(&entry->word, word, deadline);
+    }
+    sync_mask ours = sync_block_signals();
+    sync_restore_signals(*mask);
+    int result = sync_wait(&entry->word, word, deadline);
+    sync_restore_signals(ours);
+    return result;
+}
+
+// ---- the handler's side ----
+
+// A touch that the state says should have worked: another thread was faster, or the reason is not ours.
+static enum settled spurious(const struct trap_fault *fault, uint32_t word)
+{
+    if (last_fault.address == fault->address && last_fault.write == fault->write &&
+        last_fault.word == word) {
+        last_fault.times++;
+    } else {
+        last_fault.address = fault->address;
+        last_fault.write = fault->write;
+        last_fault.word = word;
+        last_fault.times = 0;
+    }
+    return last_fault.times > SAME_FAULT_MOST ? FOREIGN : SETTLED;
+}
+
+static enum settled open_page(struct segment *segment, uint64_t page, enum trap_access access)
+{
+    return protection_set(segment, page, 1, access) == 0 ? SETTLED : WAIT;
+}
+
+// The page is in memory; under the lock.
+static enum settled settle_resident(struct segment *segment, uint64_t page, enum page_state state,
+                                    const struct trap_fault *fault)
+{
+    struct counters *stat = segment->pager->stat;
+    struct page_entry *entry = page_at(&segment->table, page);
+    enum trap_access now = protection_of(entry);
+    page_set(&segment->table, entry, 0, PAGE_WANTED);
+    if (fault->write && (!segment->writable || page_has(entry, PAGE_READ_ONLY))) {
+        return FOREIGN; // a write-protect fault is the program's own affair
+    }
+    if (fault->write && now != TRAP_READ_WRITE) {
+        if (state == PAGE_WRITING) {
+            return WAIT;
+        }
+        if (open_page(segment, page, TRAP_READ_WRITE) != SETTLED) {
+            return WAIT;
+        }
+        page_set(&segment->table, entry, PAGE_DIRTY | PAGE_CHANGED, 0);
+        if (now == TRAP_READ) {
+            STAT_ADD(stat, faults_upgrade, 1);
+            return SETTLED;
+        }
+    } else if (now != TRAP_NONE) {
+        return spurious(fault, page_word(entry));
+    } else if (open_page(segment, page, TRAP_READ) != SETTLED) {
+        return WAIT;
+    }
+    STAT_ADD(stat, faults_soft, 1);
+    STAT_ADD(stat, swap_in_calls, 1);
+    STAT_ADD(stat, swap_in_pages, 1);
+    STAT_ADD(stat, swap_in_already_in, 1);
+    return SETTLED;
+}
+
+static enum settled ask(struct segment *segment, uint64_t page, bool write)
+{
+    struct pager *pager = segment->pager;
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (page_has(entry, PAGE_REQUESTED)) {
+        return WAIT;
+    }
+    if (pager->queue_count == PAGER_QUEUE) {
+        return ASK;
+    }
+    uint32_t at = (pager->queue_head + pager->queue_count++) % PAGER_QUEUE;
+    pager->queue[at] =
+        (struct fault_request){.segment = segment->index, .page = page, .write = write};
+    page_set(&segment->table, entry, PAGE_REQUESTED, 0);
+    (void)atomic_fetch_add(&pager->queue_word, 1);
+    sync_wake(&pager->queue_word, 1);
+    return WAIT;
+}
+
+static enum settled settle(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+{
+    enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
+    switch (state) {
+    case PAGE_RESIDENT:
+    case PAGE_WRITING:
+        return settle_resident(segment, page, state, fault);
+    case PAGE_UNDEFINED:
+    case PAGE_BACKING:
+        if (fault->write && !segment->writable) {
+            return FOREIGN;
+        }
+        if (backing_fate_errno(atomic_load(&segment->backing.fate)) != 0) {
+            return BAD;
+        }
+        return ask(segment, page, fault->write);
+    case PAGE_NONE:
+        return FOREIGN;
+    case PAGE_LOST:
+        return BAD;
+    default:
+        return WAIT;
+    }
+}
+
+// First touch of a page without contents, while there is memory: no worker is needed.
+static bool fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+{
+    struct pager *pager = segment->pager;
+    struct swap swap = {
+        .pager = pager,
+        .segment = segment,
+        .page = page,
+        .end = page + 1,
+        .next_page = WIRE_NO_HINT,
+        .demand = page,
+        .demand_write = fault->write,
+        .fault = true,
+        .no_io = true,
+        .deadline = pager_deadline(pager),
+    };
+    return pager_swap_in(&swap) == 0;
+}
+
+static bool can_fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+{
+    return page_state(&segment->table, page_at(&segment->table, page)) == PAGE_UNDEFINED &&
+           backing_fate_errno(atomic_load(&segment->backing.fate)) == 0 &&
+           (!fault->write || segment->writable) &&
+           frames_free(segment->pager) >= segment->page_bytes + segment->pager->low_water;
+}
+
+static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
+{
+    uint32_t seen = atomic_load(&pager->space_word);
+    lock_release(&pager->lock);
+    sync_mask ours = sync_block_signals();
+    sync_restore_signals(*mask);
+    (void)sync_wait(&pager->space_word, seen, sync_after_ms(10));
+    sync_restore_signals(ours);
+}
+
+struct wait { // of one fault
+    int64_t deadline;
+    uint8_t attempts; // of the page when it began
+    bool waited;
+};
+
+static enum trap_verdict failed(struct segment *segment)
+{
+    STAT_ADD(segment->pager->stat, faults_failed, 1);
+    return TRAP_FAILED;
+}
+
+static bool hopeless(const struct wait *wait, const struct page_entry *entry)
+{
+    bool tried = wait->waited && entry->attempts != wait->attempts;
+    return (tried && pager_error_final(entry->error)) || sync_now() >= wait->deadline;
+}
+
+static void count_fault(struct segment *segment, const struct trap_fault *fault, bool asked)
+{
+    struct counters *stat = segment->pager->stat;
+    if (asked) {
+        (void)(fault->write ? STAT_ADD(stat, faults_write, 1) : STAT_ADD(stat, faults_read, 1));
+        return;
+    }
+    STAT_ADD(stat, faults_waited, 1);
+    STAT_ADD(stat, swap_in_calls, 1);
+    STAT_ADD(stat, swap_in_pages, 1);
+    STAT_ADD(stat, swap_in_already_in, 1);
+}
+
+// One round; true when the verdict is in.
+static bool fault_round(struct segment *segment, uint64_t page, const struct trap_fault *fault,
+                        struct wait *wait, enum trap_verdict *verdict)
+{
+    struct pager *pager = segment->pager;
+    struct page_entry *entry = page_at(&segment->table, page);
+    lock_acquire(&pager->lock);
+    if (!wait->waited && can_fill_at_once(segment, page, fault)) {
+        lock_release(&pager->lock);
+        if (fill_at_once(segment, page, fault)) {
+            count_fault(segment, fault, true);
+            *verdict = TRAP_RESOLVED;
+            return true;
+        }
+        lock_acquire(&pager->lock);
+    }
+    bool requested = page_has(entry, PAGE_REQUESTED);
+    enum settled settled = settle(segment, page, fault);
+    bool asked = !requested && page_has(entry, PAGE_REQUESTED);
+    if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(wait, entry))) {
+        lock_release(&pager->lock);
+        *verdict = failed(segment);
+        return true;
+    }
+    if (settled == SETTLED || settled == FOREIGN) {
+        lock_release(&pager->lock);
+        *verdict = settled == SETTLED ? TRAP_RESOLVED : TRAP_FOREIGN;
+        return true;
+    }
+    if (settled == ASK) {
+        sleep_on_queue(pager, fault->mask);
+        return false;
+    }
+    if (!wait->waited) {
+        wait->waited = true;
+        wait->attempts = entry->attempts;
+        count_fault(segment, fault, asked);
+    }
+    (void)pager_wait_page(pager, segment, page, wait->deadline, fault->mask);
+    return false;
+}
+
+enum trap_verdict pager_fault(const struct trap_fault *fault)
+{
+    struct pager *pager = atomic_load_explicit(&pager_of_process, memory_order_acquire);
+    struct segment *segment = pager != NULL ? pager_find(pager, fault->address) : NULL;
+    if (segment == NULL) {
+        return TRAP_FOREIGN;
+    }
+    uint64_t page = (fault->address - (uintptr_t)segment->view.base) >> segment->page_shift;
+    struct wait wait = {.deadline = pager_deadline(pager)};
+    enum trap_verdict verdict;
+    while (!fault_round(segment, page, fault, &wait, &verdict)) {
+    }
+    return verdict;
+}
+
+// ---- the worker's side ----
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// How many pages from this one on are worth fetching with it; under the lock.
+static uint32_t run_length(struct segment *segment, uint64_t page, enum page_state state)
+{
+    const struct pager_options *o = &segment->pager->options;
+    uint64_t most = smaller(LIMIT_RUN_BYTES, o->read_ahead_bytes) / segment->page_bytes;
+    most = smaller(most, o->cache_bytes / 8 / segment->page_bytes);
+    most = smaller(most, o->swap_buffer_pages);
+    most = smaller(most, segment->table.pages - page);
+    uint32_t window = read_ahead_window(&segment->ahead, page, most < 1 ? 1 : (uint32_t)most);
+    uint32_t n = 1;
+    while (n < window && page_state(&segment->table, page_at(&segment->table, page + n)) == state) {
+        n++;
+    }
+    read_ahead_trim(&segment->ahead, n);
+    return n;
+}
+
+// The page's worker is done with it: whatever is left of the request goes, and its waiters look again.
+static void request_done(struct segment *segment, uint64_t page, int error)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (!page_has(entry, PAGE_REQUESTED)) {
+        return; // went when the page was checked in
+    }
+    if (error != 0) {
+        entry->error = pager_error_code(error);
+        entry->attempts++;
+    }
+    page_set(&segment->table, entry, 0, PAGE_REQUESTED);
+    page_wake(&segment->table, entry);
+}
+
+static int swap_in_for_fault(struct segment *segment, const struct fault_request *request,
+                             uint32_t run)
+{
+    struct pager *pager = segment->pager;
+    struct swap swap = {
+        .pager = pager,
+        .segment = segment,
+        .page = request->page,
+        .end = request->page + run,
+        .next_page = WIRE_NO_HINT,
+        .demand = request->page,
+        .demand_write = request->write,
+        .fault = true,
+        .class = BACKING_FAULT,
+        .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
+                                                         : pager_deadline(pager),
+    };
+    return pager_swap_in(&swap);
+}
+
+void pager_serve(struct pager *pager, const struct fault_request *request)
+{
+    lock_acquire(&pager->lock);
+    struct segment *segment = pager_use(pager, request->segment);
+    if (segment == NULL) {
+        lock_release(&pager->lock);
+        return;
+    }
+    int error = 0;
+    if (request->page < segment->table.pages) { // else the segment's place was taken by another one
+        enum page_state state =
+            page_state(&segment->table, page_at(&segment->table, request->page));
+        if (state == PAGE_BACKING ||
+            state == PAGE_UNDEFINED) { // else it came with another page's run
+            uint32_t run = run_length(segment, request->page, state);
+            lock_release(&pager->lock);
+            error = swap_in_for_fault(segment, request, run);
+            lock_acquire(&pager->lock);
+        }
+        request_done(segment, request->page, error);
+    }
+    pager_leave(segment);
+    lock_release(&pager->lock);
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory for pages: never more than the cache in all. Bytes are promised under the lock; a victim's bytes pass to the page that
+// needs them only once its frame is punched, so the kernel's own figure never exceeds the cache either.
+//
+// A victim is chosen, closed and marked under the lock (so that nobody opens it again), and punched outside of it, in runs, by
+// the one who took it. A frame with its page's thread not yet awake is spared, so that no page is taken away before it
+// was of use; so is a pinned one, and one in transit.
+#include <assert.h>
+#include <limits.h>
+
+#include "libdsm/pager/pager.h"
+
+enum { CLOSE_RUN = 64 };
+
+struct segment *frames_owner(const struct pager *pager, uint32_t frame)
+{
+    return atomic_load_explicit(&pager->views[pager->replacement.frames[frame].segment].segment,
+                                memory_order_relaxed);
+}
+
+uint64_t frames_free(const struct pager *pager)
+{
+    return pager->options.cache_bytes - pager->resident_bytes;
+}
+
+static uint32_t now_ms(void)
+{
+    return (uint32_t)(sync_now() / 1000000);
+}
+
+bool frames_evictable(const struct pager *pager, const struct segment *segment, uint64_t page)
+{
+    const struct page_entry *entry = page_at(&segment->table, page);
+    if (page_state(&segment->table, entry) != PAGE_RESIDENT || entry->pins > 0) {
+        return false;
+    }
+    (void)pager;
+    return !page_has(entry, PAGE_WANTED) || now_ms() - entry->delivered_ms > PAGER_WANTED_MS;
+}
+
+void frames_second_chance(struct pager *pager, uint32_t frame)
+{
+    struct segment *segment = frames_owner(pager, frame);
+    uint64_t page = pager->replacement.frames[frame].page;
+    uint64_t n = 0;
+    while (n < CLOSE_RUN && page + n < segment->table.pages) {
+        const struct page_entry *entry = page_at(&segment->table, page + n);
+        if (protection_of(entry) == TRAP_NONE || !frames_evictable(pager, segment, page + n)) {
+            break;
+        }
+        n++;
+    }
+    if (n > 0 && protection_set(segment, page, n, TRAP_NONE) == 0) {
+        STAT_ADD(pager->stat, second_chances, n);
+    }
+}
+
+static bool failed_before(const struct claims *claims, const struct segment *segment, uint64_t page)
+{
+    for (uint32_t i = 0; i < claims->failed_count; i++) {
+        if (claims->failed[i].segment == segment && claims->failed[i].page == page) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_take(const struct pager *pager, const struct claims *claims, uint32_t frame,
+                     struct victim *victim)
+{
+    *victim = (struct victim){frames_owner(pager, frame), pager->replacement.frames[frame].page};
+    return frames_evictable(pager, victim->segment, victim->page) &&
+           !failed_before(claims, victim->segment, victim->page);
+}
+
+static bool choose(struct pager *pager, const struct claims *claims, struct victim *victim)
+{
+    struct replacement *r = &pager->replacement;
+    for (uint32_t frame = replacement_next_aged(r, FRAME_NONE); frame != FRAME_NONE;
+         frame = replacement_next_aged(r, frame)) {
+        if (may_take(pager, claims, frame, victim)) {
+            return true;
+        }
+    }
+    // Twice round: the first time may close every page, the second finds them closed.
+    for (uint32_t i = 0; i < 2 * r->count + 1; i++) {
+        uint32_t frame = replacement_sweep(r);
+        if (frame == FRAME_NONE) {
+            return false;
+        }
+        if (!may_take(pager, claims, frame, victim)) {
+            continue;
+        }
+        if (pager->options.exact ||
+            protection_of(page_at(&victim->segment->table, victim->page)) == TRAP_NONE) {
+            return true;
+        }
+        frames_second_chance(pager, frame);
+    }
+    return false;
+}
+
+// A page that cannot be closed (no mapping left for the split) is no victim: punching it open would show zeros.
+bool frames_take_victim(struct pager *pager, struct claims *claims, struct victim victim)
+{
+    struct page_entry *entry = page_at(&victim.segment->table, victim.page);
+    if (protection_of(entry) != TRAP_NONE &&
+        protection_set(victim.segment, victim.page, 1, TRAP_NONE) != 0) {
+        return false;
+    }
+    page_move(&victim.segment->table, victim.page, PAGE_DISCARDING);
+    page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED | PAGE_AHEAD);
+    replacement_remove(&pager->replacement, entry->frame);
+    claims->victims[claims->count++] = victim;
+    claims->credit += victim.segment->page_bytes;
+    STAT_ADD(pager->stat, victims, 1);
+    return true;
+}
+
+void frames_note_failed(struct claims *claims, struct victim victim)
+{
+    if (claims->failed_count < PAGER_FAILED_VICTIMS) {
+        claims->failed[claims->failed_count++] = victim;
+    }
+}
+
+enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t bytes,
+                        struct victim *dirty, bool *all_failed)
+{
+    assert(lock_held(&pager->lock));
+    while (claims->credit < bytes) {
+        if (frames_free(pager) >= bytes - claims->credit) {
+            pager->resident_bytes += bytes - claims->credit;
+            claims->credit = bytes;
+            break;
+        }
+        struct victim victim;
+        if (claims->count == PAGER_BATCH || !choose(pager, claims, &victim)) {
+            *all_failed = claims->failed_count > 0;
+            return CLAIM_NONE;
+        }
+        if (page_has(page_at(&victim.segment->table, victim.page), PAGE_DIRTY)) {
+            *dirty = victim;
+            return CLAIM_DIRTY;
+        }
+        if (!frames_take_victim(pager, claims, victim)) {
+            frames_note_failed(claims, victim);
+            if (claims->failed_count == PAGER_FAILED_VICTIMS) {
+                return CLAIM_NONE;
+            }
+        }
+    }
+    claims->credit -= bytes;
+    if (frames_free(pager) < pager->low_water) {
+        laundry_wake(pager);
+    }
+    if (pager->resident_bytes > STAT_GET(pager->stat, resident_peak_bytes)) {
+        STAT_SET(pager->stat, resident_peak_bytes, pager->resident_bytes);
+    }
+    STAT_SET(pager->stat, resident_bytes, pager->resident_bytes);
+    return CLAIM_DONE;
+}
+
+void frames_unclaim(struct pager *pager, struct claims *claims, uint64_t bytes)
+{
+    (void)pager;
+    claims->credit += bytes;
+}
+
+void frames_release(struct pager *pager, uint64_t bytes)
+{
+    assert(pager->resident_bytes >= bytes);
+    pager->resident_bytes -= bytes;
+    STAT_SET(pager->stat, resident_bytes, pager->resident_bytes);
+    (void)atomic_fetch_add(&pager->frames_word, 1);
+    sync_wake(&pager->frames_word, INT_MAX);
+}
+
+static uint32_t run_of_victims(const struct claims *claims, uint32_t i)
+{
+    const struct victim *v = &claims->victims[i];
+    uint32_t n = 1;
+    while (i + n < claims->count && v[n].segment == v->segment && v[n].page == v->page + n) {
+        n++;
+    }
+    return n;
+}
+
+static void victim_gone(const struct victim *victim)
+{
+    struct page_table *table = &victim->segment->table;
+    struct page_entry *entry = page_at(table, victim->page);
+    page_move(table, victim->page, page_has(entry, PAGE_UNBACKED) ? PAGE_UNDEFINED : PAGE_BACKING);
+    page_set(table, entry, 0, PAGE_UNBACKED);
+    page_wake(table, entry);
+}
+
+void frames_discard(struct pager *pager, struct claims *claims)
+{
+    if (claims->count == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < claims->count;) {
+        uint32_t n = run_of_victims(claims, i);
+        struct segment *segment = claims->victims[i].segment;
+        (void)segment->view.ops->discard(&segment->view,
+                                         claims->victims[i].page << segment->page_shift,
+                                         (uint64_t)n << segment->page_shift);
+        i += n;
+    }
+    lock_acquire(&pager->lock);
+    for (uint32_t i = 0; i < claims->count; i++) {
+        victim_gone(&claims->victims[i]);
+    }
+    lock_release(&pager->lock);
+    claims->count = 0;
+}
+
+void frames_settle(struct pager *pager, struct claims *claims)
+{
+    frames_discard(pager, claims);
+    if (claims->credit > 0) {
+        lock_acquire(&pager->lock);
+        frames_release(pager, claims->credit);
+        lock_release(&pager->lock);
+        claims->credit = 0;
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The laundry: keeps some memory free, so that a fault finds it at once. Between two water marks it goes round the clock in
+// batches: what is open gets its second chance, what is closed and clean is taken away in runs, what is closed and dirty is
+// cleaned in runs and taken when the hand comes round again.
+//
+// It starts nothing while the server is away, for a store into a page that is being written waits. What it cannot write
+// stays dirty; the segment remembers the first such page for the program's next clean or close.
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "libdsm/pager/pager.h"
+
+enum { BATCH_DIRTY = 64, BATCH_LOOKS = 1024, PAUSE_MS = 20 };
+
+struct batch {
+    struct claims clean; // to be punched
+    struct victim dirty[BATCH_DIRTY];
+    uint32_t dirty_count;
+};
+
+void laundry_wake(struct pager *pager)
+{
+    if (atomic_load(&pager->laundry_idle) == 0) {
+        return; // at work: it looks again before it sleeps
+    }
+    (void)atomic_fetch_add(&pager->laundry_word, 1);
+    sync_wake(&pager->laundry_word, 1);
+}
+
+static bool server_up(struct pager *pager)
+{
+    for (uint32_t i = 0; i < pager->backing->lane_count; i++) {
+        const struct backing_lane *lane = &pager->backing->lanes[i];
+        if (lane->class == BACKING_BULK && atomic_load(&lane->up) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool enough(const struct pager *pager, const struct batch *batch)
+{
+    return frames_free(pager) + batch->clean.credit >= pager->high_water;
+}
+
+// One frame under the hand (or the next aged one).
+static void look(struct pager *pager, struct batch *batch, uint32_t frame, bool aged)
+{
+    struct segment *segment = frames_owner(pager, frame);
+    uint64_t page = pager->replacement.frames[frame].page;
+    const struct page_entry *entry = page_at(&segment->table, page);
+    if (!frames_evictable(pager, segment, page)) {
+        return;
+    }
+    if (protection_of(entry) != TRAP_NONE && !aged && !pager->options.exact) {
+        frames_second_chance(pager, frame);
+        return;
+    }
+    struct victim victim = {segment, page};
+    if (!page_has(entry, PAGE_DIRTY)) {
+        (void)frames_take_victim(pager, &batch->clean, victim);
+    } else if (batch->dirty_count < BATCH_DIRTY &&
+               atomic_load(&segment->backing.fate) == BACKING_WELL) {
+        (void)pager_use(pager, segment->index);
+        batch->dirty[batch->dirty_count++] = victim;
+    }
+}
+
+static void look_at_aged(struct pager *pager, struct batch *batch)
+{
+    uint32_t frame = replacement_next_aged(&pager->replacement, FRAME_NONE);
+    while (frame != FRAME_NONE && batch->clean.count < PAGER_BATCH && !enough(pager, batch)) {
+        uint32_t next = replacement_next_aged(&pager->replacement, frame);
+        look(pager, batch, frame, true);
+        frame = next;
+    }
+}
+
+static void collect(struct pager *pager, struct batch *batch)
+{
+    lock_acquire(&pager->lock);
+    look_at_aged(pager, batch);
+    for (int i = 0; i < BATCH_LOOKS && batch->clean.count < PAGER_BATCH && !enough(pager, batch) &&
+                    batch->dirty_count < BATCH_DIRTY;
+         i++) {
+        uint32_t frame = replacement_sweep(&pager->replacement);
+        if (frame == FRAME_NONE) {
+            break;
+        }
+        look(pager, batch, frame, false);
+    }
+    lock_release(&pager->lock);
+}
+
+static bool washable(const struct segment *segment, uint64_t page)
+{
+    const struct page_entry *entry = page_at(&segment->table, page);
+    return page_state(&segment->table, entry) == PAGE_RESIDENT && entry->pins == 0 &&
+           page_has(entry, PAGE_DIRTY) &&
+           (page_has(entry, PAGE_AGED) || protection_of(entry) != TRAP_READ_WRITE);
+}
+
+// The run of pages around this one that are dirty and not being stored into.
+static struct clean run_around(struct pager *pager, struct victim victim)
+{
+    uint64_t most = LIMIT_RUN_BYTES / victim.segment->page_bytes;
+    uint64_t first = victim.page;
+    uint64_t end = victim.page + 1;
+    lock_acquire(&pager->lock);
+    while (first > 0 && end - first < most && washable(victim.segment, first - 1)) {
+        first--;
+    }
+    while (end < victim.segment->table.pages && end - first < most &&
+           washable(victim.segment, end)) {
+        end++;
+    }
+    bool still = washable(victim.segment, victim.page);
+    lock_release(&pager->lock);
+    return (struct clean){
+        .pager = pager,
+        .segment = victim.segment,
+        .page = still ? first : victim.page,
+        .end = still ? end : victim.page,
+        .laundry = true,
+    };
+}
+
+static void remember(struct segment *segment, const struct clean *clean)
+{
+    struct pager *pager = segment->pager;
+    lock_acquire(&pager->lock);
+    if (segment->laundry_error == 0) {
+        segment->laundry_error = clean->error;
+        segment->laundry_page = clean->failed_page;
+    }
+    lock_release(&pager->lock);
+}
+
+static void leave(struct pager *pager, const struct batch *batch)
+{
+    lock_acquire(&pager->lock);
+    for (uint32_t i = 0; i < batch->dirty_count; i++) {
+        pager_leave(batch->dirty[i].segment);
+    }
+    lock_release(&pager->lock);
+}
+
+// False: the server does not take them now.
+static bool wash(struct pager *pager, const struct batch *batch)
+{
+    bool well = true;
+    for (uint32_t i = 0; i < batch->dirty_count && atomic_load(&pager->stopping) == 0; i++) {
+        struct clean clean = run_around(pager, batch->dirty[i]);
+        if (clean.page == clean.end) {
+            continue; // washed with its neighbours, or in use again
+        }
+        uint64_t pages = clean.end - clean.page;
+        clean.deadline = pager_deadline(pager);
+        if (pager_clean(&clean) == 0) {
+            STAT_ADD(pager->stat, laundered_pages, pages);
+        } else if (clean.error != -ECANCELED) {
+            remember(clean.segment, &clean);
+            well = false;
+        }
+    }
+    return well;
+}
+
+// One round; false when it should rest for a while.
+static bool pass(struct pager *pager, struct batch *batch)
+{
+    memset(batch, 0, sizeof *batch);
+    collect(pager, batch);
+    bool some = batch->clean.count > 0 || batch->dirty_count > 0;
+    frames_settle(pager, &batch->clean);
+    bool well = wash(pager, batch);
+    leave(pager, batch);
+    return well && some;
+}
+
+static bool below(struct pager *pager, uint64_t mark)
+{
+    lock_acquire(&pager->lock);
+    bool is = frames_free(pager) < mark;
+    lock_release(&pager->lock);
+    return is;
+}
+
+void *laundry_run(void *argument)
+{
+    struct batch batch;
+    struct pager *pager = argument;
+    while (atomic_load(&pager->stopping) == 0) {
+        uint32_t seen = atomic_load(&pager->laundry_word);
+        int64_t until = SYNC_FOR_EVER;
+        if (below(pager, pager->low_water)) {
+            while (atomic_load(&pager->stopping) == 0 && below(pager, pager->high_water)) {
+                if (!server_up(pager) || !pass(pager, &batch)) {
+                    until = sync_after_ms(PAUSE_MS);
+                    break;
+                }
+            }
+        }
+        atomic_store(&pager->laundry_idle, 1);
+        if (!below(pager, pager->low_water) || until != SYNC_FOR_EVER) {
+            (void)sync_wait(&pager->laundry_word, seen, until);
+        }
+        atomic_store(&pager->laundry_idle, 0);
+    }
+    return NULL;
+}

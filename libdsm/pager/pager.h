@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one place where the rooms meet: what the pager's files share. Everything that pager_fault() and pager_serve() reach is
+// handler-safe: no malloc, no stdio, no pthread, no gRPC (but over a gRPC lane, which only our own threads use).
+//
+// One lock, pager->lock. Whoever holds it has asynchronous signals blocked, does no I/O, does not wait, and does not
+// touch managed memory. Fields marked (L) are under it. Waits are on a page's word, or on one of the futexes below, with
+// nothing checked out but what is on its way, and never for a page with a lane in hand.
+#ifndef LIBDSM_PAGER_PAGER_H
+#define LIBDSM_PAGER_PAGER_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "libdsm/backing/backing.h"
+#include "libdsm/page/page_table.h"
+#include "libdsm/policy/read_ahead.h"
+#include "libdsm/policy/replacement.h"
+#include "libdsm/sync/futex.h"
+#include "libdsm/sync/lock.h"
+#include "libdsm/trap/trap.h"
+
+enum {
+    PAGER_SEGMENTS = LIMIT_SESSION_SEGMENTS,
+    PAGER_QUEUE = 1024, // faults that wait for a worker
+    PAGER_CALLS = 64,   // calls of the program under way
+    PAGER_BATCH = LIMIT_RUN_PAGES,
+    PAGER_FAILED_VICTIMS = 64,
+    PAGER_WANTED_MS =
+        1000, // how long a delivered page waits for its thread before it may be a victim
+    PAGER_MOST_WORKERS = 32,
+    PAGER_CALL_WORKERS = 2,
+};
+
+struct segment {
+    struct pager *pager;
+    uint32_t index;
+    uint32_t page_bytes;
+    uint32_t page_shift;
+    bool writable;
+    struct backing_segment backing;
+    struct page_table table; // (L)
+    struct trap_view view;
+    struct read_ahead ahead; // (L)
+    uint64_t pinned_pages;   // (L)
+    uint32_t users;          // (L) our own threads at work on it
+    int laundry_error;       // (L) of the first page that the laundry could not write
+    uint64_t laundry_page;   // (L)
+    char name[LIMIT_SEGMENT_NAME_BYTES];
+};
+
+struct fault_request {
+    uint32_t segment;
+    bool write;
+    uint64_t page;
+};
+
+enum call_kind { CALL_SWAP_IN, CALL_CLEAN };
+struct
+    call { // of the program, carried out by a worker, so that its thread may take signals meanwhile
+    _Atomic uint32_t state; // 0 free, 1 taken, 2 queued, 3 done: a futex
+    enum call_kind kind;
+    struct segment *segment;
+    uint64_t page, count, next_page;
+    unsigned flags;
+    int error;
+    uint64_t failed_page;
+    uint32_t failed_segment;
+    uint64_t passed_over;
+};
+
+struct pager_options {
+    uint64_t cache_bytes;
+    int64_t fault_timeout_ms; // 0: for ever
+    uint32_t swap_buffer_pages;
+    uint32_t clean_gap_pages;
+    uint64_t read_ahead_bytes;
+    uint32_t fault_workers;
+    uint32_t map_limit;
+    enum trap_fill fill;
+    bool laundry;
+    bool exact; // no second chance, no limit to pins
+};
+
+struct pager {
+    struct lock lock;
+    struct pager_options options;
+    struct counters *stat;
+    struct backing *backing;
+    struct replacement replacement; // (L)
+    uint64_t resident_bytes;        // (L) frames in use or promised
+    uint64_t pinned_bytes;          // (L)
+    uint64_t edges;                 // (L) places where protection changes
+    uint64_t low_water, high_water; // free bytes between which the laundry works
+    struct {
+        _Atomic uintptr_t base, end;
+        struct segment *_Atomic segment;
+    } views[PAGER_SEGMENTS];                 // looked up by the handler
+    struct fault_request queue[PAGER_QUEUE]; // (L)
+    uint32_t queue_head, queue_count;        // (L)
+    _Atomic uint32_t queue_word;             // changes when a fault is queued
+    _Atomic uint32_t space_word;             // changes when the queue has room again
+    _Atomic uint32_t frames_word;            // changes when a frame may have become free
+    _Atomic uint32_t laundry_word;
+    _Atomic uint32_t laundry_idle;
+    _Atomic uint32_t call_word;
+    _Atomic uint32_t call_free_word;
+    _Atomic uint32_t stopping;
+    struct call calls[PAGER_CALLS];
+    pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 1];
+    uint32_t thread_count;
+};
+
+// ---- protection.c (all under the lock) ----
+enum trap_access protection_of(const struct page_entry *entry);
+// Sets what the program may do with these pages, and their flags. 0, or -ENOMEM: they stay closed or as they were.
+int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum trap_access access);
+// Takes write access from those that have it.
+void protection_no_writes(struct segment *segment, uint64_t page, uint64_t count);
+
+// ---- frames.c ----
+struct victim {
+    struct segment *segment;
+    uint64_t page;
+};
+struct claims { // of one swap-in: victims taken from their pages, not yet punched
+    struct victim victims[PAGER_BATCH];
+    uint32_t count;
+    uint64_t credit;                            // bytes that they gave and that no page has yet
+    struct victim failed[PAGER_FAILED_VICTIMS]; // dirty ones that could not be written
+    uint32_t failed_count;
+};
+enum claim { CLAIM_DONE, CLAIM_DIRTY, CLAIM_NONE };
+// Under the lock: memory for one page of `bytes`: free, or of clean victims, which are recorded; or a dirty victim, nothing done
+// yet. CLAIM_NONE: none now (*all_failed: since every victim's write failed).
+enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t bytes,
+                        struct victim *dirty, bool *all_failed);
+void frames_unclaim(struct pager *pager, struct claims *claims,
+                    uint64_t bytes); // (L) back to credit
+bool frames_take_victim(struct pager *pager, struct claims *claims,
+                        struct victim victim); // (L) RESIDENT or WRITING
+void frames_note_failed(struct claims *claims,
+                        struct victim victim); // not to be chosen again in this swap-in
+void frames_discard(struct pager *pager,
+                    struct claims *claims); // not under the lock: punches the victims
+void frames_settle(struct pager *pager, struct claims *claims); // discards, and gives credit back
+void frames_release(struct pager *pager, uint64_t bytes);       // (L)
+bool frames_evictable(const struct pager *pager, const struct segment *segment,
+                      uint64_t page);            // (L)
+uint64_t frames_free(const struct pager *pager); // (L) bytes
+struct segment *frames_owner(const struct pager *pager, uint32_t frame);
+// (L) Closes the run of open pages that begins with this frame's; the second chance.
+void frames_second_chance(struct pager *pager, uint32_t frame);
+
+// ---- swap_in.c ----
+struct swap {
+    struct pager *pager;
+    struct segment *segment;
+    uint64_t first, page, end;
+    unsigned flags; // DSM_KILL, DSM_PIN, DSM_WRITE
+    uint64_t next_page;
+    uint64_t demand; // page that a thread waits for, or DSM_NO_PAGE
+    bool demand_write;
+    bool fault;
+    bool no_io; // give up with -EAGAIN before any request is sent
+    enum backing_class class;
+    int64_t deadline;
+    // the room's own
+    struct backing_lane *lane;
+    uint64_t base;
+    uint32_t count;
+    bool skipping;
+    struct claims claims;
+    int error;
+    uint64_t failed_page;
+    struct segment *failed_segment;
+};
+int pager_swap_in(struct swap *swap);
+
+// ---- clean.c ----
+struct clean {
+    struct pager *pager;
+    struct segment *segment;
+    uint64_t page, end;
+    int64_t deadline;
+    bool laundry;
+    uint64_t passed_over;
+    // the room's own
+    struct backing_lane *lane;
+    uint64_t base;
+    uint32_t count, dirty_count;
+    uint8_t was_dirty[WIRE_MAP_BYTES];
+    bool skipping;
+    int error;
+    uint64_t failed_page;
+};
+int pager_clean(struct clean *clean);
+// Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in.
+int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                 int64_t deadline);
+
+// ---- fault.c ----
+enum trap_verdict pager_fault(const struct trap_fault *fault);
+void pager_serve(struct pager *pager, const struct fault_request *request);
+// Sleeps until the page's word changes; under the lock when called, not under it when it returns. mask: to restore while
+// asleep, or NULL.
+int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
+                    const uint64_t *mask);
+int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
+
+// ---- workers.c, laundry.c ----
+int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
+                struct backing *backing);
+void pager_stop(struct pager *pager); // no thread may be in a fault
+int pager_call(struct pager *pager,
+               struct call *call); // runs it on a worker; copies the result back
+void *laundry_run(void *pager);
+void laundry_wake(struct pager *pager);
+
+// ---- segments.c ----
+int pager_attach(struct pager *pager, struct segment *segment, void *base);
+void pager_detach(struct segment *segment); // waits for pages in transit; frames are dropped
+int pager_unpin(struct segment *segment, uint64_t page, uint64_t count);
+int pager_age(struct segment *segment, uint64_t page, uint64_t count);
+struct segment *pager_find(struct pager *pager, uintptr_t address);
+// (L) Keeps a segment from being detached while a thread of ours is at work on it. NULL: gone.
+struct segment *pager_use(struct pager *pager, uint32_t index);
+void pager_leave(struct segment *segment);     // (L)
+extern struct pager *_Atomic pager_of_process; // the handler's; set while a session is open
+
+#endif

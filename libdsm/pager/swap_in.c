@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Swap in: one routine for the program's calls and for faults. Conceptually a loop that gives each page memory and reads it;
+// really, reads are built up into runs, a run is sent when the next page that needs a read does not join it (or the
+// buffer is full, or the interval ends), and it is sent before its victims are punched, so that the punching costs no
+// time of its own. The state machine, with its two states reading and skipping, is Cedar's (VMOpsImpl.SwapIn).
+//
+// What must never happen: a page opened before it is filled; a frame punched while open; anything left checked out after an
+// error: on every way out the run in hand, the page in hand and its victim are checked in first, and pins of this call
+// are undone. Errors are raised last, when nothing is held. While a page of others is waited for, nothing of ours is
+// checked out, and no lane is held.
+//
+// Threads: any; the state is on the caller's stack (6 KiB). The lock is taken and given back for each page.
+#include <assert.h>
+#include <errno.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/pager/pager.h"
+#include "libdsm/pager/swap_run.h"
+
+enum outcome {
+    IN_ALREADY,
+    IN_READ,       // checked out, needs a read
+    IN_NO_READ,    // checked out, needs memory only
+    IN_FAULT,      // s->error says which
+    IN_WAIT_PAGE,  // in transit for somebody else
+    IN_WAIT_FRAME, // no victim now
+    IN_NEED_LANE,  // nothing done yet
+    IN_NO_IO,
+};
+
+struct step { // what consider() found
+    enum outcome outcome;
+    bool dirty; // there is a dirty victim, in WRITING
+    struct victim victim;
+    bool all_failed;
+};
+
+static struct page_entry *entry_of(const struct swap *s, uint64_t page)
+{
+    return page_at(&s->segment->table, page);
+}
+
+static uint64_t offset_of(const struct swap *s, uint64_t page)
+{
+    return page << s->segment->page_shift;
+}
+
+// ---- one page ----
+
+static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
+{
+    struct segment *segment = s->segment;
+    if ((s->flags & DSM_KILL) != 0 && page_has(entry, PAGE_READ_ONLY)) {
+        s->error = -EROFS;
+        return IN_FAULT;
+    }
+    if (state == PAGE_WRITING && (s->flags & (DSM_PIN | DSM_KILL | DSM_WRITE)) != 0) {
+        return IN_WAIT_PAGE;
+    }
+    if ((s->flags & DSM_PIN) != 0) {
+        s->error = swap_pin(s, entry);
+        if (s->error != 0) {
+            return IN_FAULT;
+        }
+    }
+    if ((s->flags & DSM_KILL) != 0) { // contents are not wanted: zeros, and nothing to write
+        (void)segment->view.ops->discard(&segment->view, offset_of(s, s->page),
+                                         segment->page_bytes);
+        (void)segment->view.ops->place(&segment->view, offset_of(s, s->page), segment->page_bytes,
+                                       NULL);
+        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED);
+        protection_no_writes(segment, s->page, 1);
+    }
+    enum trap_access access = swap_access(s, s->page);
+    if (protection_of(entry) < access) {
+        (void)protection_set(segment, s->page, 1, access);
+    }
+    if ((s->flags & DSM_WRITE) != 0 && access == TRAP_READ_WRITE) {
+        page_set(&segment->table, entry, PAGE_DIRTY | PAGE_CHANGED, 0);
+    }
+    return IN_ALREADY;
+}
+
+static int fate_of(const struct segment *segment)
+{
+    return backing_fate_errno(atomic_load(&segment->backing.fate));
+}
+
+// The page is not in: memory for it, and what it needs.
+static struct step absent(struct swap *s, struct page_entry *entry, enum page_state state)
+{
+    struct segment *segment = s->segment;
+    struct step step = {.outcome = IN_FAULT};
+    bool kill = (s->flags & DSM_KILL) != 0;
+    bool read = state == PAGE_BACKING && !kill;
+    if (kill && page_has(entry, PAGE_READ_ONLY)) {
+        s->error = -EROFS;
+        return step;
+    }
+    s->error = fate_of(segment);
+    if (s->error != 0) {
+        return step;
+    }
+    if (read && s->lane == NULL) {
+        step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
+        return step;
+    }
+    enum claim claim =
+        frames_claim(s->pager, &s->claims, segment->page_bytes, &step.victim, &step.all_failed);
+    if (claim == CLAIM_NONE) {
+        step.outcome = s->no_io ? IN_NO_IO : IN_WAIT_FRAME;
+        return step;
+    }
+    step.dirty = claim == CLAIM_DIRTY;
+    if (step.dirty && s->lane == NULL) {
+        step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
+        return step;
+    }
+    if ((s->flags & DSM_PIN) != 0) {
+        s->error = swap_pin(s, entry);
+        if (s->error != 0) {
+            if (!step.dirty) {
+                frames_unclaim(s->pager, &s->claims, segment->page_bytes);
+            }
+            return step;
+        }
+    }
+    page_move(&segment->table, s->page,
+              read                    ? PAGE_READING
+              : state == PAGE_BACKING ? PAGE_KILLING
+                                      : PAGE_FILLING);
+    if (step.dirty) {
+        page_move(&step.victim.segment->table, step.victim.page, PAGE_WRITING);
+        STAT_ADD(s->pager->stat, victims_dirty, 1);
+    }
+    step.outcome = read ? IN_READ : IN_NO_READ;
+    return step;
+}
+
+// Cedar's AllocateForSwapIn: under the lock, looks at the page in hand and checks it out.
+static struct step consider(struct swap *s)
+{
+    struct page_entry *entry = entry_of(s, s->page);
+    enum page_state state = page_state(&s->segment->table, entry);
+    switch (state) {
+    case PAGE_RESIDENT:
+    case PAGE_WRITING:
+        return (struct step){.outcome = resident(s, entry, state)};
+    case PAGE_UNDEFINED:
+    case PAGE_BACKING:
+        return absent(s, entry, state);
+    case PAGE_NONE:
+        s->error = -EFAULT;
+        return (struct step){.outcome = IN_FAULT};
+    case PAGE_LOST:
+        s->error = -DSM_ELOST;
+        return (struct step){.outcome = IN_FAULT};
+    default:
+        return (struct step){.outcome = IN_WAIT_PAGE};
+    }
+}
+
+// ---- what follows from it; not under the lock ----
+
+static void page_back(struct swap *s, int error) // the page in hand was not worked on
+{
+    if ((s->flags & DSM_PIN) != 0) {
+        (void)pager_unpin(s->segment, s->page, 1);
+    }
+    swap_give_back(s, s->page, 1, error);
+}
+
+// The page in hand owns no memory yet: its victim is being written.
+static void page_back_without_frame(struct swap *s, int error)
+{
+    page_back(s, error);
+    s->claims.credit -= s->segment->page_bytes;
+}
+
+static void victim_back(struct swap *s, struct victim victim)
+{
+    lock_acquire(&s->pager->lock);
+    page_move(&victim.segment->table, victim.page, PAGE_RESIDENT);
+    page_wake(&victim.segment->table, page_at(&victim.segment->table, victim.page));
+    lock_release(&s->pager->lock);
+}
+
+// Writes the victim alone and claims the page's memory from it. False: the page in hand was given back.
+static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t hint)
+{
+    (void)hint; // a wire has no arm to move
+    int error = clean_victim(s->pager, s->lane, step->victim, s->deadline);
+    laundry_wake(s->pager);
+    if (error != 0) {
+        STAT_ADD(s->pager->stat, swap_in_failed_to_clean_victims, 1);
+        victim_back(s, step->victim);
+        frames_note_failed(&s->claims, step->victim);
+        page_back_without_frame(s, 0);
+        if (s->claims.failed_count == PAGER_FAILED_VICTIMS || sync_now() >= s->deadline) {
+            swap_fail(s, error, step->victim.segment, step->victim.page);
+        }
+        return false;
+    }
+    STAT_ADD(s->pager->stat, swap_in_dirty_victims, 1);
+    lock_acquire(&s->pager->lock);
+    struct victim another;
+    bool all_failed = false;
+    bool taken = frames_take_victim(s->pager, &s->claims, step->victim);
+    if (!taken) {
+        page_move(&step->victim.segment->table, step->victim.page, PAGE_RESIDENT);
+        page_wake(&step->victim.segment->table,
+                  page_at(&step->victim.segment->table, step->victim.page));
+    }
+    enum claim claim =
+        taken ? frames_claim(s->pager, &s->claims, s->segment->page_bytes, &another, &all_failed)
+              : CLAIM_NONE;
+    lock_release(&s->pager->lock);
+    if (claim !=
+        CLAIM_DONE) { // a smaller victim than the page: once more, with what it gave as credit
+        page_back_without_frame(s, 0);
+        return false;
+    }
+    return true;
+}
+
+static void append(struct swap *s)
+{
+    if (s->count == 0) {
+        s->base = s->page;
+    }
+    assert(s->base + s->count == s->page);
+    s->count++;
+}
+
+static uint32_t buffer_pages(const struct swap *s)
+{
+    uint32_t most = LIMIT_RUN_BYTES / s->segment->page_bytes;
+    return s->pager->options.swap_buffer_pages < most ? s->pager->options.swap_buffer_pages : most;
+}
+
+// needsRead in both states. True: the page is in the run and the next one may be considered.
+static bool take_read(struct swap *s, const struct step *step)
+{
+    STAT_ADD(s->pager->stat, swap_in_reads, 1);
+    if (s->skipping || step->dirty || s->count == buffer_pages(s)) {
+        swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
+    }
+    if (s->error != 0) {
+        if (step->dirty) {
+            victim_back(s, step->victim);
+            page_back_without_frame(s, s->error);
+        } else {
+            page_back(s, s->error);
+        }
+        return false;
+    }
+    if (step->dirty && !clean_dirty_victim(s, step, s->page)) {
+        return false;
+    }
+    s->skipping = false;
+    append(s);
+    return true;
+}
+
+static bool take_no_read(struct swap *s, const struct step *step)
+{
+    STAT_ADD(s->pager->stat, swap_in_no_read, 1);
+    if (step->dirty) {
+        swap_flush(s, step->victim.page);
+        if (s->error != 0) {
+            victim_back(s, step->victim);
+            page_back_without_frame(s, s->error);
+            return false;
+        }
+        if (!clean_dirty_victim(s, step, WIRE_NO_HINT)) {
+            return false;
+        }
+    }
+    // The run under way keeps its victims; punching them now is early, never wrong.
+    frames_discard(s->pager, &s->claims);
+    int error = s->segment->view.ops->place(&s->segment->view, offset_of(s, s->page),
+                                            s->segment->page_bytes, NULL);
+    if (error != 0) {
+        swap_fail(s, -ENOMEM, s->segment, s->page);
+        page_back(s, -ENOMEM);
+        return false;
+    }
+    lock_acquire(&s->pager->lock);
+    swap_check_in(s, s->page, 1);
+    lock_release(&s->pager->lock);
+    s->skipping = true;
+    return true;
+}
+
+static bool wait_for_frame(struct swap *s, bool all_failed)
+{
+    swap_let_go(s);
+    if (s->error != 0) {
+        return false;
+    }
+    if (all_failed) {
+        struct victim *last = &s->claims.failed[s->claims.failed_count - 1];
+        swap_fail(s, -EIO, last->segment, last->page);
+        return false;
+    }
+    uint32_t seen = atomic_load(&s->pager->frames_word);
+    laundry_wake(s->pager);
+    // A frame may have become free before `seen` was read: the slice is short.
+    int64_t slice = sync_after_ms(10);
+    (void)sync_wait(&s->pager->frames_word, seen, slice < s->deadline ? slice : s->deadline);
+    if (sync_now() >= s->deadline) {
+        swap_fail(s, -ENOMEM, s->segment, s->page);
+    }
+    return false;
+}
+
+static bool wait_for_page(struct swap *s)
+{
+    swap_let_go(s);
+    if (s->error != 0) {
+        return false;
+    }
+    lock_acquire(&s->pager->lock);
+    enum page_state state = page_state(&s->segment->table, entry_of(s, s->page));
+    if (!page_in_transit(state)) {
+        lock_release(&s->pager->lock);
+        return false;
+    }
+    if (pager_wait_page(s->pager, s->segment, s->page, s->deadline, NULL) == -ETIMEDOUT) {
+        swap_fail(s, -ETIMEDOUT, s->segment, s->page);
+    }
+    return false;
+}
+
+static bool take_lane(struct swap *s)
+{
+    frames_settle(s->pager, &s->claims);
+    s->lane = backing_take(s->pager->backing, s->class, s->deadline);
+    if (s->lane == NULL) {
+        swap_fail(s, -ETIMEDOUT, s->segment, s->page);
+    }
+    return false;
+}
+
+static bool counts_as_page(enum outcome outcome)
+{
+    return outcome == IN_ALREADY || outcome == IN_READ || outcome == IN_NO_READ ||
+           outcome == IN_FAULT;
+}
+
+// One turn of the loop; true when the page in hand is dealt with.
+static bool turn(struct swap *s)
+{
+    lock_acquire(&s->pager->lock);
+    struct step step = consider(s);
+    lock_release(&s->pager->lock);
+    if (counts_as_page(step.outcome)) {
+        STAT_ADD(s->pager->stat, swap_in_pages, 1);
+    }
+    int error = s->error;
+    switch (step.outcome) {
+    case IN_ALREADY:
+        STAT_ADD(s->pager->stat, swap_in_already_in, 1);
+        s->skipping = true;
+        return true;
+    case IN_READ:
+        return take_read(s, &step);
+    case IN_NO_READ:
+        return take_no_read(s, &step);
+    case IN_FAULT: // pages before it are in, before it is raised
+        s->error = 0;
+        swap_flush(s, WIRE_NO_HINT);
+        swap_fail(s, error, s->segment, s->page);
+        return false;
+    case IN_WAIT_PAGE:
+        return wait_for_page(s);
+    case IN_WAIT_FRAME:
+        return wait_for_frame(s, step.all_failed);
+    case IN_NEED_LANE:
+        return take_lane(s);
+    default:
+        s->error = -EAGAIN;
+        return false;
+    }
+}
+
+int pager_swap_in(struct swap *s)
+{
+    STAT_ADD(s->pager->stat, swap_in_calls, 1);
+    s->first = s->page;
+    s->error = 0;
+    uint64_t pages = s->segment->table.pages;
+    if (s->page > pages || s->end > pages || s->end < s->page) {
+        swap_fail(s, -EFAULT, s->segment, pages);
+        return s->error;
+    }
+    while (s->page < s->end && s->error == 0) {
+        if (turn(s)) {
+            s->page++;
+        }
+    }
+    if (s->error == 0) {
+        swap_flush(s, s->next_page);
+    }
+    swap_let_go(s);
+    if (s->error != 0) {
+        swap_undo_pins(s);
+    }
+    if (s->error == -EAGAIN) { // it will be made with I/O
+        STAT_ADD(s->pager->stat, swap_in_calls, -1);
+    }
+    return s->error;
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The run of a swap-in: what is checked out, sent, taken in, and given back. A run is sent first, then its victims are punched,
+// then the answer is taken in, so punching costs no time of its own; and what the kernel has in use never exceeds the
+// cache, for the frames are filled after that. Pages are delivered record by record: fill, open, wake, in this order.
+//
+// On a failure the pages that did not come are given back: their frames, perhaps half filled, are punched before
+// anybody may try those pages again, and their waiters look again.
+#include <assert.h>
+#include <errno.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/pager/pager.h"
+#include "libdsm/pager/pager_errors.h"
+#include "libdsm/pager/swap_run.h"
+
+static struct page_entry *entry_of(const struct swap *s, uint64_t page)
+{
+    return page_at(&s->segment->table, page);
+}
+
+static uint64_t offset_of(const struct swap *s, uint64_t page)
+{
+    return page << s->segment->page_shift;
+}
+
+// ---- pins ----
+
+static bool pin_allowed(const struct pager *pager, const struct segment *segment)
+{
+    uint64_t left = ((uint64_t)pager->options.swap_buffer_pages + 2) * segment->page_bytes;
+    if (left > pager->options.cache_bytes / 2) {
+        left = pager->options.cache_bytes / 2;
+    }
+    return pager->options.exact ||
+           pager->pinned_bytes + segment->page_bytes + left <= pager->options.cache_bytes;
+}
+
+int swap_pin(struct swap *s, struct page_entry *entry)
+{
+    if (entry->pins == UINT16_MAX) {
+        return -EOVERFLOW;
+    }
+    if (entry->pins == 0) {
+        if (!pin_allowed(s->pager, s->segment)) {
+            return -ENOMEM;
+        }
+        s->pager->pinned_bytes += s->segment->page_bytes;
+        s->segment->pinned_pages++;
+    }
+    entry->pins++;
+    return 0;
+}
+
+void swap_undo_pins(struct swap *s)
+{
+    if ((s->flags & DSM_PIN) != 0 && s->page > s->first) {
+        (void)pager_unpin(s->segment, s->first, s->page - s->first);
+    }
+}
+
+// ---- giving a page back to its program, or to its backing ----
+
+enum trap_access swap_access(const struct swap *s, uint64_t page)
+{
+    const struct page_entry *entry = entry_of(s, page);
+    bool write = (s->flags & DSM_WRITE) != 0 || (s->demand == page && s->demand_write);
+    return write && s->segment->writable && !page_has(entry, PAGE_READ_ONLY) ? TRAP_READ_WRITE
+                                                                             : TRAP_READ;
+}
+
+// Under the lock, page by page or run by run: the frames are filled. Fill, open, wake, in this order.
+void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
+{
+    struct segment *segment = s->segment;
+    for (uint64_t i = 0; i < count; i++) {
+        struct page_entry *entry = entry_of(s, page + i);
+        bool unbacked = page_state(&segment->table, entry) != PAGE_READING;
+        entry->frame = replacement_add(&s->pager->replacement, segment->index, page + i);
+        assert(entry->frame != FRAME_NONE);
+        page_move(&segment->table, page + i, PAGE_RESIDENT);
+        uint32_t set =
+            (unbacked ? PAGE_UNBACKED : 0) |
+            (swap_access(s, page + i) == TRAP_READ_WRITE ? PAGE_DIRTY | PAGE_CHANGED : 0);
+        if (s->demand == page + i) {
+            set |= PAGE_WANTED;
+            entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
+        } else if (s->fault) {
+            set |= PAGE_AHEAD;
+        }
+        page_set(&segment->table, entry, set, PAGE_REQUESTED);
+    }
+    for (uint64_t i = 0; i < count;) {
+        enum trap_access access = swap_access(s, page + i);
+        uint64_t n = 1;
+        while (i + n < count && swap_access(s, page + i + n) == access) {
+            n++;
+        }
+        (void)protection_set(segment, page + i, n, access); // closed: the touch is a soft fault
+        i += n;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        page_wake(&segment->table, entry_of(s, page + i));
+    }
+}
+
+// Not under the lock. The pages did not come: their frames, perhaps half filled, go, then the pages go back.
+void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error)
+{
+    struct segment *segment = s->segment;
+    if (count == 0) {
+        return;
+    }
+    (void)segment->view.ops->discard(&segment->view, offset_of(s, page),
+                                     count << segment->page_shift);
+    lock_acquire(&s->pager->lock);
+    for (uint64_t i = 0; i < count; i++) {
+        struct page_entry *entry = entry_of(s, page + i);
+        enum page_state state = page_state(&segment->table, entry);
+        page_move(&segment->table, page + i, state == PAGE_FILLING ? PAGE_UNDEFINED : PAGE_BACKING);
+        if (error != 0) { // those after the first were never tried
+            entry->error = i == 0 ? pager_error_code(error) : PAGER_ERROR_RETRY;
+            entry->attempts++;
+        }
+        page_set(&segment->table, entry, 0, PAGE_REQUESTED);
+        page_wake(&segment->table, entry);
+        frames_unclaim(s->pager, &s->claims, segment->page_bytes);
+    }
+    lock_release(&s->pager->lock);
+}
+
+void swap_fail(struct swap *s, int error, struct segment *segment, uint64_t page)
+{
+    if (s->error == 0) {
+        s->error = error;
+        s->failed_segment = segment;
+        s->failed_page = page;
+    }
+}
+
+// ---- the run under way ----
+
+static int sink_place(void *context, uint64_t page, uint32_t count, void **to)
+{
+    struct swap *s = context;
+    return s->segment->view.ops->place(&s->segment->view, offset_of(s, page),
+                                       (uint64_t)count << s->segment->page_shift, to);
+}
+
+static int sink_fill(void *context, uint64_t page, uint32_t offset, const void *from,
+                     uint32_t bytes)
+{
+    struct swap *s = context;
+    return s->segment->view.ops->fill(&s->segment->view, offset_of(s, page) + offset, from, bytes);
+}
+
+static void sink_deliver(void *context, uint64_t page, uint32_t count)
+{
+    struct swap *s = context;
+    lock_acquire(&s->pager->lock);
+    swap_check_in(s, page, count);
+    lock_release(&s->pager->lock);
+    if (s->fault) {
+        STAT_ADD(s->pager->stat, read_ahead_pages,
+                 count - (s->demand >= page && s->demand < page + count));
+    }
+}
+
+static const struct backing_sink sink = {
+    .place = sink_place, .fill = sink_fill, .deliver = sink_deliver};
+
+// Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.
+void swap_flush(struct swap *s, uint64_t hint)
+{
+    if (s->count == 0) {
+        return;
+    }
+    struct backing_run run = {
+        .segment = &s->segment->backing, .page = s->base, .count = s->count, .hint = hint};
+    STAT_ADD(s->pager->stat, swap_in_virtual_runs, 1);
+    STAT_ADD(s->pager->stat, swap_in_physical_runs, 1);
+    backing_read_send(s->lane, &run, s->deadline);
+    frames_discard(s->pager, &s->claims);
+    int error = backing_read_receive(s->lane, &run, &sink, s, s->deadline);
+    if (error != 0) {
+        swap_fail(s, error, s->segment, s->base + run.done);
+        swap_give_back(s, s->base + run.done, s->count - run.done, error);
+    }
+    s->count = 0;
+}
+
+void swap_let_go(struct swap *s) // of everything, before a wait
+{
+    swap_flush(s, WIRE_NO_HINT);
+    frames_settle(s->pager, &s->claims);
+    if (s->lane != NULL) {
+        backing_give(s->lane);
+        s->lane = NULL;
+    }
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The run of a swap-in: between swap_in.c, which decides, and the rooms that do.
+#ifndef LIBDSM_PAGER_SWAP_RUN_H
+#define LIBDSM_PAGER_SWAP_RUN_H
+
+#include "libdsm/pager/pager.h"
+
+// (L) One pin of the page, for this call. -ENOMEM: too many are pinned; -EOVERFLOW.
+int swap_pin(struct swap *s, struct page_entry *entry);
+void swap_undo_pins(struct swap *s); // of the pages before the one in hand
+enum trap_access swap_access(const struct swap *s, uint64_t page);
+// (L) The frames are filled: resident, opened, waiters woken.
+void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
+// Not under the lock. The pages did not come; error (or 0) is left for their waiters.
+void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error);
+void swap_fail(struct swap *s, int error, struct segment *segment,
+               uint64_t page); // keeps the first
+// Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.
+void swap_flush(struct swap *s, uint64_t hint);
+void swap_let_go(struct swap *s); // of everything, before a wait and at the end
+
+#endif

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pager's threads: some serve faults, two carry out the program's calls, one is the laundry. Their number is fixed at the
+// start. All signals are blocked in them, so the lock's rule holds by itself.
+//
+// A call is carried out by a worker and not by its own thread, for two reasons: the thread can take signals while it waits,
+// with nothing held, and it cannot be stopped in the middle with pages checked out. The call's record is therefore
+// the pager's, not on the caller's stack.
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/pager/pager.h"
+
+enum { CALL_FREE, CALL_TAKEN, CALL_QUEUED, CALL_RUNNING, CALL_DONE };
+enum { MAPS_FOR_THE_PROGRAM = 8192, MAP_COUNT_DEFAULT = 65530 };
+
+// ---- faults ----
+
+static bool next_fault(struct pager *pager, struct fault_request *request)
+{
+    lock_acquire(&pager->lock);
+    bool any = pager->queue_count > 0;
+    if (any) {
+        *request = pager->queue[pager->queue_head];
+        pager->queue_head = (pager->queue_head + 1) % PAGER_QUEUE;
+        if (pager->queue_count-- == PAGER_QUEUE) {
+            (void)atomic_fetch_add(&pager->space_word, 1);
+            sync_wake(&pager->space_word, INT_MAX);
+        }
+    }
+    lock_release(&pager->lock);
+    return any;
+}
+
+static void *serve_faults(void *argument)
+{
+    struct pager *pager = argument;
+    while (atomic_load(&pager->stopping) == 0) {
+        uint32_t seen = atomic_load(&pager->queue_word);
+        struct fault_request request;
+        if (next_fault(pager, &request)) {
+            pager_serve(pager, &request);
+        } else {
+            (void)sync_wait(&pager->queue_word, seen, SYNC_FOR_EVER);
+        }
+    }
+    return NULL;
+}
+
+// ---- calls ----
+
+static void run_swap_in(struct pager *pager, struct call *call)
+{
+    struct swap swap = {
+        .pager = pager,
+        .segment = call->segment,
+        .page = call->page,
+        .end = call->page + call->count,
+        .flags = call->flags,
+        .next_page = call->next_page,
+        .demand = DSM_NO_PAGE,
+        .class = BACKING_CALL,
+        .deadline = pager_deadline(pager),
+    };
+    call->error = pager_swap_in(&swap);
+    call->failed_page = swap.failed_page;
+    if (call->error != 0) {
+        call->failed_segment = swap.failed_segment->index;
+    }
+}
+
+static void run_clean(struct pager *pager, struct call *call)
+{
+    struct clean clean = {
+        .pager = pager,
+        .segment = call->segment,
+        .page = call->page,
+        .end = call->page + call->count,
+        .deadline = pager_deadline(pager),
+    };
+    call->error = pager_clean(&clean);
+    call->failed_page = clean.failed_page;
+    call->failed_segment = call->segment->index;
+    call->passed_over = clean.passed_over;
+}
+
+static struct call *next_call(struct pager *pager)
+{
+    for (int i = 0; i < PAGER_CALLS; i++) {
+        uint32_t queued = CALL_QUEUED;
+        if (atomic_compare_exchange_strong(&pager->calls[i].state, &queued, CALL_RUNNING)) {
+            return &pager->calls[i];
+        }
+    }
+    return NULL;
+}
+
+static void *serve_calls(void *argument)
+{
+    struct pager *pager = argument;
+    while (atomic_load(&pager->stopping) == 0) {
+        uint32_t seen = atomic_load(&pager->call_word);
+        struct call *call = next_call(pager);
+        if (call == NULL) {
+            (void)sync_wait(&pager->call_word, seen, SYNC_FOR_EVER);
+            continue;
+        }
+        if (call->kind == CALL_SWAP_IN) {
+            run_swap_in(pager, call);
+        } else {
+            run_clean(pager, call);
+        }
+        atomic_store(&call->state, CALL_DONE);
+        sync_wake(&call->state, INT_MAX);
+    }
+    return NULL;
+}
+
+static struct call *take_call(struct pager *pager)
+{
+    for (;;) {
+        uint32_t seen = atomic_load(&pager->call_free_word);
+        for (int i = 0; i < PAGER_CALLS; i++) {
+            uint32_t free_state = CALL_FREE;
+            if (atomic_compare_exchange_strong(&pager->calls[i].state, &free_state, CALL_TAKEN)) {
+                return &pager->calls[i];
+            }
+        }
+        (void)sync_wait(&pager->call_free_word, seen, SYNC_FOR_EVER);
+    }
+}
+
+int pager_call(struct pager *pager, struct call *call)
+{
+    struct call *ours = take_call(pager);
+    ours->kind = call->kind;
+    ours->segment = call->segment;
+    ours->page = call->page;
+    ours->count = call->count;
+    ours->next_page = call->next_page;
+    ours->flags = call->flags;
+    ours->passed_over = 0;
+    atomic_store(&ours->state, CALL_QUEUED);
+    (void)atomic_fetch_add(&pager->call_word, 1);
+    sync_wake(&pager->call_word, 1);
+    uint32_t state;
+    while ((state = atomic_load(&ours->state)) != CALL_DONE) {
+        (void)sync_wait(&ours->state, state, SYNC_FOR_EVER);
+    }
+    call->error = ours->error;
+    call->failed_page = ours->failed_page;
+    call->failed_segment = ours->failed_segment;
+    call->passed_over = ours->passed_over;
+    atomic_store(&ours->state, CALL_FREE);
+    (void)atomic_fetch_add(&pager->call_free_word, 1);
+    sync_wake(&pager->call_free_word, 1);
+    return call->error;
+}
+
+// ---- start and stop ----
+
+static uint32_t map_limit(uint32_t wanted)
+{
+    long limit = MAP_COUNT_DEFAULT;
+    FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+    if (file != NULL) {
+        char line[32] = "";
+        char *end = line;
+        if (fgets(line, sizeof line, file) != NULL) {
+            limit = strtol(line, &end, 10);
+        }
+        (void)fclose(file);
+        limit = end == line || limit < 2 * MAPS_FOR_THE_PROGRAM ? 2L * MAPS_FOR_THE_PROGRAM : limit;
+    }
+    limit -= MAPS_FOR_THE_PROGRAM;
+    limit = limit > UINT32_MAX ? UINT32_MAX : limit;
+    return wanted != 0 && wanted < limit ? wanted : (uint32_t)limit;
+}
+
+static int start_thread(struct pager *pager, void *(*run)(void *))
+{
+    int error = -pthread_create(&pager->threads[pager->thread_count], NULL, run, pager);
+    pager->thread_count += error == 0;
+    return error;
+}
+
+static int start_threads(struct pager *pager)
+{
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGSEGV);
+    (void)sigdelset(&all, SIGBUS);
+    (void)sigdelset(&all, SIGILL);
+    (void)sigdelset(&all, SIGFPE);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    for (uint32_t i = 0; i < pager->options.fault_workers && error == 0; i++) {
+        error = start_thread(pager, serve_faults);
+    }
+    for (int i = 0; i < PAGER_CALL_WORKERS && error == 0; i++) {
+        error = start_thread(pager, serve_calls);
+    }
+    if (error == 0 && pager->options.laundry) {
+        error = start_thread(pager, laundry_run);
+    }
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+static void set_water_marks(struct pager *pager)
+{
+    enum { MOST_FREE = 4 << 20 };
+    uint64_t high = pager->options.cache_bytes / 16;
+    pager->high_water = high > MOST_FREE ? MOST_FREE : high;
+    pager->low_water = pager->options.laundry ? pager->high_water / 2 : 0;
+}
+
+int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
+                struct backing *backing)
+{
+    pager->options = *options;
+    pager->options.map_limit = map_limit(options->map_limit);
+    if (pager->options.fault_workers > PAGER_MOST_WORKERS) {
+        pager->options.fault_workers = PAGER_MOST_WORKERS;
+    }
+    pager->stat = stat;
+    pager->backing = backing;
+    set_water_marks(pager);
+    uint64_t frames = options->cache_bytes / LIMIT_PAGE_MIN_BYTES;
+    void *table = mmap(NULL, frames * sizeof(struct frame), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (table == MAP_FAILED || frames >= FRAME_NONE) {
+        return -ENOMEM;
+    }
+    replacement_start(&pager->replacement, table, (uint32_t)frames);
+    int error = start_threads(pager);
+    if (error != 0) {
+        pager_stop(pager);
+        return error;
+    }
+    atomic_store(&pager_of_process, pager);
+    return 0;
+}
+
+void pager_stop(struct pager *pager)
+{
+    atomic_store(&pager_of_process, NULL);
+    atomic_store(&pager->stopping, 1);
+    _Atomic uint32_t *words[] = {&pager->queue_word, &pager->call_word, &pager->laundry_word,
+                                 &pager->frames_word};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        (void)atomic_fetch_add(words[i], 1);
+        sync_wake(words[i], INT_MAX);
+    }
+    for (uint32_t i = 0; i < pager->thread_count; i++) {
+        (void)pthread_join(pager->threads[i], NULL);
+    }
+    (void)munmap(pager->replacement.frames, pager->replacement.count * sizeof(struct frame));
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cedar's operations on intervals, as dsm.h declares them. A call that needs I/O is carried out by the pager's threads (see
+// workers.c); what goes wrong is put into words here, with the page it happened to.
+#include <errno.h>
+
+#include "libdsm/error.h"
+#include "libdsm/session_api.h"
+
+static const char *advice(int error)
+{
+    switch (error) {
+    case -EFAULT:
+        return "the interval reaches beyond the segment's last page";
+    case -EREMOTEIO:
+        return "the server refused the request";
+    case -EIO:
+        return "the server did not answer, or its store failed; the page may be tried again";
+    case -ETIMEDOUT:
+        return "no answer within DSM_FAULT_TIMEOUT; the page may be tried again";
+    case -ENOMEM:
+        return "no frame: too many pages are pinned for DSM_CACHE, or the system has no memory";
+    case -EROFS:
+        return "the page is read-only";
+    case -ENOSPC:
+        return "the server has no room for this DSM_NORESERVE segment; the page stays changed here";
+    default:
+        return dsm_strerror(error);
+    }
+}
+
+static int page_error(dsm_segment *segment, int error, uint32_t failed_segment, uint64_t page)
+{
+    dsm *session = segment->session;
+    const char *name = segment->segment.name;
+    if (failed_segment != segment->segment.index) { // a victim's
+        const struct segment *other = atomic_load(&session->pager.views[failed_segment].segment);
+        name = other != NULL ? other->name : "?";
+    }
+    return error_set(error, name, page, session->server, "Page %llu of segment %s: %s.",
+                     (unsigned long long)page, name, advice(error));
+}
+
+static int check_end(dsm_segment *segment, dsm_interval interval)
+{
+    uint64_t pages = segment->segment.table.pages;
+    if (interval.page > pages || interval.count > pages - interval.page) {
+        return page_error(segment, -EFAULT, segment->segment.index, pages);
+    }
+    return 0;
+}
+
+DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned flags,
+                        uint64_t next_page)
+{
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    dsm *session = segment->session;
+    if ((flags & ~(unsigned)(DSM_KILL | DSM_PIN | DSM_WRITE)) != 0 ||
+        ((flags & (DSM_KILL | DSM_WRITE)) != 0 && !segment->segment.writable)) {
+        return error_set(
+            -EINVAL, segment->segment.name, interval.page, session->server,
+            "dsm_swap_in: flags %#x are unknown, or need a segment that is open for writing.",
+            flags);
+    }
+    error = check_end(segment, interval);
+    if (error != 0) {
+        STAT_ADD(&session->counters, swap_in_calls, 1);
+        return error;
+    }
+    struct call call = {
+        .kind = CALL_SWAP_IN,
+        .segment = &segment->segment,
+        .page = interval.page,
+        .count = interval.count,
+        .flags = flags,
+        .next_page = next_page,
+    };
+    error = pager_call(&session->pager, &call);
+    return error != 0 ? page_error(segment, error, call.failed_segment, call.failed_page) : 0;
+}
+
+DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_end(segment, interval);
+    return error != 0 ? error : pager_unpin(&segment->segment, interval.page, interval.count);
+}
+
+// What the laundry could not write is the next clean's to report.
+static int laundry_error(dsm_segment *segment, uint64_t *page)
+{
+    struct segment *s = &segment->segment;
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&s->pager->lock);
+    int error = s->laundry_error;
+    *page = s->laundry_page;
+    s->laundry_error = 0;
+    lock_release(&s->pager->lock);
+    sync_restore_signals(mask);
+    return error;
+}
+
+DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over)
+{
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    dsm *session = segment->session;
+    error = check_end(segment, interval);
+    if (error != 0) {
+        STAT_ADD(&session->counters, clean_calls, 1);
+        return error;
+    }
+    struct call call = {
+        .kind = CALL_CLEAN,
+        .segment = &segment->segment,
+        .page = interval.page,
+        .count = interval.count,
+    };
+    uint64_t laundry_page;
+    int before = laundry_error(segment, &laundry_page);
+    error = pager_call(&session->pager, &call);
+    if (passed_over != NULL) {
+        *passed_over = call.passed_over;
+    }
+    if (error != 0) {
+        return page_error(segment, error, call.failed_segment, call.failed_page);
+    }
+    // Pages that the laundry failed on were dirty still; this call wrote those of its interval.
+    bool mended = before == 0 ||
+                  (laundry_page >= interval.page && laundry_page - interval.page < interval.count);
+    return mended ? 0 : page_error(segment, before, segment->segment.index, laundry_page);
+}
+
+DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_end(segment, interval);
+    return error != 0 ? error : pager_age(&segment->segment, interval.page, interval.count);
+}
+
+static enum dsm_data data_of(const struct page_table *table, const struct page_entry *entry)
+{
+    switch (page_state(table, entry)) {
+    case PAGE_NONE:
+        return DSM_DATA_NONE;
+    case PAGE_UNDEFINED:
+    case PAGE_FILLING:
+        return DSM_DATA_UNDEFINED;
+    default:
+        break;
+    }
+    if (page_has(entry, PAGE_CHANGED)) {
+        return DSM_DATA_CHANGED;
+    }
+    return page_has(entry, PAGE_UNBACKED) ? DSM_DATA_UNDEFINED : DSM_DATA_UNCHANGED;
+}
+
+DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *info)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_end(segment, (dsm_interval){page, 1});
+    if (error != 0) {
+        return error;
+    }
+    struct segment *s = &segment->segment;
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&s->pager->lock);
+    const struct page_entry *entry = page_at(&s->table, page);
+    enum page_state state = page_state(&s->table, entry);
+    bool resident = state == PAGE_RESIDENT || state == PAGE_WRITING;
+    *info = (dsm_page_info){
+        .data = data_of(&s->table, entry),
+        .resident = resident,
+        .needs_cleaning = resident && (page_has(entry, PAGE_DIRTY) || state == PAGE_WRITING),
+        .read_only = !s->writable || page_has(entry, PAGE_READ_ONLY),
+        .lost = !resident && atomic_load(&s->backing.fate) == BACKING_LOST,
+        .pin_count = entry->pins,
+    };
+    lock_release(&s->pager->lock);
+    sync_restore_signals(mask);
+    return 0;
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Segments and pages as the program sees them: checks the arguments, asks the server by way of control messages, and hands
+// page operations to the pager. Every failure leaves a sentence in the thread's error detail.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "libdsm/backing/control.h"
+#include "libdsm/error.h"
+#include "libdsm/session_api.h"
+
+static int fail(dsm *session, const char *name, int error, const struct failure *failure)
+{
+    return error_set(error, name, DSM_NO_PAGE, session->server, "%s",
+                     failure->text[0] != 0 ? failure->text : dsm_strerror(error));
+}
+
+static uint32_t system_page(void)
+{
+    long bytes = sysconf(_SC_PAGESIZE);
+    return bytes > LIMIT_PAGE_MIN_BYTES ? (uint32_t)bytes : LIMIT_PAGE_MIN_BYTES;
+}
+
+static int check_name(dsm *session, const char *name, struct failure *failure)
+{
+    if (name == NULL || !wire_segment_name_valid(name)) {
+        return fail(
+            session, name, -EINVAL,
+            failure_set(
+                failure, 0,
+                "A segment's name is 1 to 255 of the characters A-Z a-z 0-9 . _ @ : + = - in parts "
+                "joined by \"/\".") == 0
+                ? failure
+                : failure);
+    }
+    return 0;
+}
+
+static int check_size(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                      struct failure *failure)
+{
+    if (page_bytes < system_page() || page_bytes > LIMIT_PAGE_MAX_BYTES ||
+        (page_bytes & (page_bytes - 1)) != 0) {
+        (void)failure_set(failure, 0,
+                          "A page of %u bytes: it must be a power of two from %u to %d.",
+                          page_bytes, system_page(), LIMIT_PAGE_MAX_BYTES);
+        return fail(session, name, -EINVAL, failure);
+    }
+    if (bytes == 0 || bytes > LIMIT_SEGMENT_BYTES) {
+        (void)failure_set(failure, 0, "A segment of %llu bytes: it must be 1 byte to %llu TiB.",
+                          (unsigned long long)bytes, LIMIT_SEGMENT_BYTES >> 40);
+        return fail(session, name, -EINVAL, failure);
+    }
+    return 0;
+}
+
+// The server has it open for us: map it, or let go of it again.
+static int attach(dsm *session, const char *name, const struct control_segment *info, bool write,
+                  dsm_segment **result, struct failure *failure)
+{
+    dsm_segment *s = calloc(1, sizeof *s);
+    if (s == NULL) {
+        (void)control_close(&session->session, info->id, NULL);
+        return fail(session, name, -ENOMEM, failure);
+    }
+    s->session = session;
+    s->segment.page_bytes = info->page_bytes;
+    s->segment.writable = write;
+    s->segment.backing.id = info->id;
+    s->segment.backing.epoch = info->epoch;
+    s->segment.backing.page_bytes = info->page_bytes;
+    s->segment.backing.pages = info->bytes / info->page_bytes;
+    atomic_store(&s->segment.backing.next_version, info->highest + 1);
+    atomic_store(&s->segment.backing.acknowledged, info->highest);
+    (void)snprintf(s->segment.name, sizeof s->segment.name, "%s", name);
+    int error = session_list(&session->session, &s->segment.backing, name, write);
+    if (error == 0) {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): the server deals out addresses
+        error = pager_attach(&session->pager, &s->segment, (void *)(uintptr_t)info->base);
+        if (error != 0) {
+            session_unlist(&session->session, &s->segment.backing);
+        }
+    }
+    if (error != 0) {
+        (void)control_close(&session->session, info->id, NULL);
+        free(s);
+        if (error == -EADDRINUSE) {
+            (void)failure_set(failure, 0,
+                              "The segment's addresses (from %#llx) are in use in this process.",
+                              (unsigned long long)info->base);
+        }
+        return fail(session, name, error, failure);
+    }
+    (void)pthread_mutex_lock(&session->lock);
+    s->next = session->segments;
+    session->segments = s;
+    (void)pthread_mutex_unlock(&session->lock);
+    *result = s;
+    return 0;
+}
+
+DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                               unsigned flags, dsm_segment **segment)
+{
+    struct failure failure = {.text = ""};
+    struct control_segment info;
+    page_bytes = page_bytes == 0 ? system_page() : page_bytes;
+    int error = api_alive();
+    error = error != 0 ? error : check_name(session, name, &failure);
+    error = error != 0 ? error : check_size(session, name, bytes, page_bytes, &failure);
+    if (error != 0) {
+        return error;
+    }
+    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE)) != 0) {
+        return fail(session, name, -EINVAL, &failure);
+    }
+    uint64_t rounded = (bytes + page_bytes - 1) / page_bytes * page_bytes;
+    error = control_create(&session->session, name, rounded, page_bytes,
+                           (flags & DSM_NORESERVE) != 0 ? 1 : 0, &info, &failure);
+    return error != 0 ? fail(session, name, error, &failure)
+                      : attach(session, name, &info, true, segment, &failure);
+}
+
+static bool open_here(dsm *session, const char *name)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&session->lock);
+    for (const dsm_segment *s = session->segments; s != NULL && !found; s = s->next) {
+        found = strcmp(s->segment.name, name) == 0 &&
+                atomic_load(&s->segment.backing.fate) == BACKING_WELL;
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return found;
+}
+
+DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm_segment **segment)
+{
+    struct failure failure = {.text = ""};
+    struct control_segment info;
+    int error = api_alive();
+    error = error != 0 ? error : check_name(session, name, &failure);
+    if (error != 0) {
+        return error;
+    }
+    if ((flags & ~(unsigned)(DSM_READ_ONLY | DSM_TAKEOVER)) != 0) {
+        return fail(session, name, -EINVAL, &failure);
+    }
+    if (open_here(session, name)) {
+        (void)failure_set(&failure, 0, "This process has the segment open already.");
+        return fail(session, name, -EBUSY, &failure);
+    }
+    bool write = (flags & DSM_READ_ONLY) == 0;
+    error =
+        control_open(&session->session, name, write, (flags & DSM_TAKEOVER) != 0, &info, &failure);
+    return error != 0 ? fail(session, name, error, &failure)
+                      : attach(session, name, &info, write, segment, &failure);
+}
+
+static void unlink_segment(dsm_segment *segment)
+{
+    dsm *session = segment->session;
+    (void)pthread_mutex_lock(&session->lock);
+    for (dsm_segment **at = &session->segments; *at != NULL; at = &(*at)->next) {
+        if (*at == segment) {
+            *at = segment->next;
+            break;
+        }
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+}
+
+DSM_API int dsm_segment_close(dsm_segment *segment)
+{
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    dsm *session = segment->session;
+    struct failure failure = {.text = ""};
+    uint32_t fate = atomic_load(&segment->segment.backing.fate);
+    if (segment->segment.pinned_pages > 0 && fate == BACKING_WELL) {
+        (void)failure_set(&failure, 0,
+                          "%llu pages are pinned: dsm_unpin() them before the segment is closed.",
+                          (unsigned long long)segment->segment.pinned_pages);
+        return fail(session, segment->segment.name, -EBUSY, &failure);
+    }
+    if (fate == BACKING_WELL && segment->segment.writable) {
+        error = dsm_clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL);
+        fate = atomic_load(&segment->segment.backing.fate);
+        if (error != 0 && fate == BACKING_WELL) {
+            return error;
+        }
+    }
+    uint64_t id = segment->segment.backing.id;
+    session_unlist(&session->session, &segment->segment.backing);
+    pager_detach(&segment->segment);
+    unlink_segment(segment);
+    int refused = fate == BACKING_WELL ? control_close(&session->session, id, &failure) : 0;
+    if (refused != 0 && refused != -ENOENT) {
+        error = fail(session, segment->segment.name, refused, &failure);
+    } else if (fate != BACKING_WELL && error == 0) {
+        error = fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
+    }
+    free(segment);
+    return error;
+}
+
+DSM_API int dsm_segment_delete(dsm *session, const char *name)
+{
+    struct failure failure = {.text = ""};
+    int error = api_alive();
+    error = error != 0 ? error : check_name(session, name, &failure);
+    if (error != 0) {
+        return error;
+    }
+    error = control_delete(&session->session, name, &failure);
+    return error != 0 ? fail(session, name, error, &failure) : 0;
+}
+
+DSM_API void *dsm_segment_base(const dsm_segment *segment)
+{
+    return segment->segment.view.base;
+}
+
+DSM_API uint64_t dsm_segment_size(const dsm_segment *segment)
+{
+    return segment->segment.table.pages * segment->segment.page_bytes;
+}
+
+DSM_API uint32_t dsm_segment_page_size(const dsm_segment *segment)
+{
+    return segment->segment.page_bytes;
+}

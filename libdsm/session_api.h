@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files behind dsm.h share: the session and the segment as the program holds them.
+#ifndef LIBDSM_SESSION_API_H
+#define LIBDSM_SESSION_API_H
+
+#include <pthread.h>
+
+#include "dsm/dsm.h"
+#include "libdsm/backing/session.h"
+#include "libdsm/pager/pager.h"
+#include "libdsm/settings.h"
+
+struct dsm_segment {
+    struct segment segment;
+    dsm *session;
+    dsm_segment *next;
+};
+
+struct dsm {
+    struct settings settings;
+    struct counters counters;
+    struct session session;
+    struct pager pager;
+    pthread_mutex_t lock; // of the list of segments
+    dsm_segment *segments;
+    char server[280];
+};
+
+int api_alive(void); // 0, or -ECHILD in a forked child
+
+#endif

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How a touch is noticed, and how a frame is filled, opened, closed and taken away. A view is one segment's memory: a memfd
+// mapped twice, where the program sees it (protected) and at another door that the program never sees.
+//
+// fill, protect, discard and contents are called from the fault's handler, too: no allocation, no locks, raw system calls.
+// They return 0 or -errno. All offsets and sizes are bytes, multiples of the page.
+#ifndef LIBDSM_TRAP_TRAP_H
+#define LIBDSM_TRAP_TRAP_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum trap_access { TRAP_NONE, TRAP_READ, TRAP_READ_WRITE };
+enum trap_fill { TRAP_FILL_ALIAS, TRAP_FILL_PWRITE };
+
+struct trap_view;
+
+struct trap_ops {
+    // Maps a view of `bytes` at exactly `base`. -EADDRINUSE when something is there, -ENOMEM.
+    int (*attach)(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill);
+    void (*detach)(struct trap_view *view);
+    // Makes room for [offset, offset + bytes), as zeros. *to: where the contents may be stored straight away, or NULL: use
+    // fill(). -ENOMEM / -ENOSPC when the kernel has no memory.
+    int (*place)(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to);
+    int (*fill)(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes);
+    // What the program's loads and stores may do. -ENOMEM: no more mappings.
+    int (*protect)(struct trap_view *view, uint64_t offset, uint64_t bytes,
+                   enum trap_access access);
+    // Gives the frames back to the kernel. The view must be closed there.
+    int (*discard)(struct trap_view *view, uint64_t offset, uint64_t bytes);
+};
+
+struct trap_view {
+    const struct trap_ops *ops;
+    uint8_t *base;           // the program's view
+    const uint8_t *contents; // the other door, for reading: valid where there are frames
+    uint8_t *door;           // the other door, for writing; NULL with TRAP_FILL_PWRITE
+    uint64_t bytes;
+    int memfd;
+    enum trap_fill fill;
+};
+
+extern const struct trap_ops trap_mprotect_ops;
+
+// ---- the signal ----
+
+enum trap_verdict {
+    TRAP_RESOLVED, // touch again
+    TRAP_FAILED,   // SIGBUS at the address
+    TRAP_FOREIGN   // not ours: the handler that was there before
+};
+
+struct trap_fault {
+    uintptr_t address;
+    bool write;
+    const uint64_t *mask; // the thread's own signal mask, for the time that it waits
+};
+
+// Called in the handler, all signals blocked. trap calls up only here.
+typedef enum trap_verdict trap_resolve(const struct trap_fault *fault);
+
+// Installs the handler (chained to the one that was there), or looks whether it is still there: -EBUSY and another has
+// taken its place since. Process-wide; the last trap_uninstall puts the former one back if ours is still there.
+int trap_install(trap_resolve *resolve);
+void trap_uninstall(void);
+// Asynchronous-signal-safe part of TRAP_FAILED, for tests of its own: raises SIGBUS for the calling thread.
+void trap_raise_sigbus(uintptr_t address, const uint64_t *mask);
+
+#endif
