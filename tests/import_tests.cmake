@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# cmake -DTREE=build-asan -DNAME=asan -DOUTPUT=FILE [-DLABEL=L] [-DLAUNCHER=..] [-DENVIRONMENT=..] -P import_tests.cmake
+# cmake -DTREE=build-asan -DNAME=asan -DOUTPUT=FILE [-DMATCH=REGEX] [-DLAUNCHER=..] [-DENVIRONMENT=..] -P import_tests.cmake
 #
 # Appends to OUTPUT, a file that ctest in the plain build directory includes, an entry NAME/TEST for each test of
 # another build directory. So one ctest run covers every configuration, runs their tests side by side, shows
 # each one that is skipped, and ends with one summary. A ctest inside a ctest would hide all that.
 #
-# Tests labelled plain-only stay out; with LABEL, only tests that carry it come in.
+# Tests labelled plain-only stay out; with MATCH, only tests whose name it matches come in.
 cmake_minimum_required(VERSION 3.25)
 
 execute_process(COMMAND ${CMAKE_CTEST_COMMAND} --show-only=json-v1 WORKING_DIRECTORY ${TREE}
@@ -37,10 +37,10 @@ endif()
 math(EXPR last "${count} - 1")
 foreach(i RANGE ${last})
   string(JSON name GET "${json}" tests ${i} name)
-  string(JSON command ERROR_VARIABLE unbuilt GET "${json}" tests ${i} command)
-  if(unbuilt AND LABEL) # of the other groups nothing is built in this tree
+  if(MATCH AND NOT name MATCHES "${MATCH}")
     continue()
   endif()
+  string(JSON command ERROR_VARIABLE unbuilt GET "${json}" tests ${i} command)
   if(unbuilt)
     message(FATAL_ERROR "${TREE}: the program of test ${name} was not built.")
   endif()
@@ -73,7 +73,7 @@ foreach(i RANGE ${last})
       string(APPEND properties " ${key} [==[${value}]==]")
     endif()
   endforeach()
-  if("plain-only" IN_LIST labels OR (LABEL AND NOT LABEL IN_LIST labels))
+  if("plain-only" IN_LIST labels)
     continue()
   endif()
   string(APPEND text "add_test([==[${NAME}/${name}]==]${quoted})\n")
@@ -81,5 +81,8 @@ foreach(i RANGE ${last})
                      " LABELS [==[${labels};${NAME}]==] ENVIRONMENT [==[${environment}]==]${properties})\n")
   math(EXPR imported "${imported} + 1")
 endforeach()
+if(imported EQUAL 0)
+  message(FATAL_ERROR "${TREE}: none of its ${count} tests is to be run: what was it built for?")
+endif()
 file(APPEND ${OUTPUT} "${text}")
 message(STATUS "${NAME}: ${imported} of ${count} tests")
