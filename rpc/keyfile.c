@@ -154,7 +154,7 @@ static int decode_private(const char *path, char *text, size_t bytes, uint8_t ke
 static int load_private(const char *path, uint8_t key[NOISE_KEY_BYTES], struct failure *failure)
 {
     char text[KEY_CHARACTERS + 64];
-    int fd;
+    int fd = -1;
     struct stat status;
     int error = keyfile_open(path, &fd, &status, failure);
     if (error != 0) {

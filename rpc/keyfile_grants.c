@@ -158,7 +158,7 @@ static int grants_parse(const char *path, const char *text, size_t bytes,
 static int read_file(const char *path, size_t room, char **text, size_t *bytes, struct stat *status,
                      struct failure *failure)
 {
-    int fd;
+    int fd = -1;
     int error = keyfile_open(path, &fd, status, failure);
     if (error != 0) {
         return error;
@@ -278,7 +278,7 @@ static int check_present(const char *path, const char *text, size_t bytes,
 {
     struct key_grants *present = NULL;
     int error = grants_parse(path, text, bytes, &present, failure);
-    if (error != 0) {
+    if (error != 0 || present == NULL) {
         return error;
     }
     const struct key_grant *same = key_grants_find(present, grant->public_key);
