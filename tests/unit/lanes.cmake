@@ -8,3 +8,11 @@ add_unit_test(lane_sock SOURCES ${CMAKE_CURRENT_LIST_DIR}/lane_sock.c
               ${CMAKE_CURRENT_LIST_DIR}/lane_exercise.c LIBRARIES rpc Threads::Threads)
 target_link_options(unit_lane_sock PRIVATE
                     -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=free)
+if(TARGET rpc_server AND TARGET rpc_grpc)
+  add_unit_test(lane_grpc SOURCES ${CMAKE_CURRENT_LIST_DIR}/lane_grpc.c
+                ${CMAKE_CURRENT_LIST_DIR}/lane_exercise.c LIBRARIES rpc_server rpc_grpc rpc
+                Threads::Threads)
+  # gRPC is not instrumented: what it does inside is not judged.
+  set_tests_properties(unit.lane_grpc PROPERTIES ENVIRONMENT
+                       "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
+endif()
