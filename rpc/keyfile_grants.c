@@ -228,7 +228,7 @@ static int resolve(const char *path, char resolved[PATH_MAX], struct failure *fa
     if (strlen(path) >= PATH_MAX) {
         return failure_set(failure, -ENAMETOOLONG, "The path is too long. Choose a shorter one.");
     }
-    (void)strcpy(resolved, path);
+    memcpy(resolved, path, strlen(path) + 1);
     return 0;
 }
 
@@ -301,9 +301,9 @@ static int add_line(const char *path, char *text, size_t *bytes, const char *lin
     if (*bytes > 0 && text[*bytes - 1] != '\n') {
         text[(*bytes)++] = '\n';
     }
-    memcpy(text + *bytes, line, length);
-    *bytes += length;
-    text[(*bytes)++] = '\n';
+    char *end = mempcpy(text + *bytes, line, length);
+    *end = '\n';
+    *bytes += length + 1;
     struct key_grants *after = NULL;
     int error = grants_parse(path, text, *bytes, &after, failure);
     if (error == 0) {
@@ -325,9 +325,10 @@ static int append_locked(const char *path, const char *line, const struct key_gr
         text = malloc(room);
         error = text == NULL ? failure_set(failure, -ENOMEM, "There is no memory for a line.") : 0;
     }
-    if (error == 0) {
-        error = check_present(path, text, bytes, grant, failure);
+    if (error != 0 || text == NULL) {
+        return error;
     }
+    error = check_present(path, text, bytes, grant, failure);
     if (error == 0) {
         error = add_line(path, text, &bytes, line, failure);
     }

@@ -25,7 +25,7 @@ static const char text_of_ones[] = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
 static int enter(void **state)
 {
     (void)state;
-    strcpy(strrchr(folder, '-'), "-XXXXXX");
+    memcpy(strrchr(folder, '-') + 1, "XXXXXX", 6);
     return noise_init() == 0 && mkdtemp(folder) != NULL && chdir(folder) == 0 ? 0 : -1;
 }
 

@@ -29,7 +29,7 @@ static char folder[] = "/tmp/grants-XXXXXX";
 static int enter(void **state)
 {
     (void)state;
-    strcpy(strrchr(folder, '-'), "-XXXXXX");
+    memcpy(strrchr(folder, '-') + 1, "XXXXXX", 6);
     return noise_init() == 0 && mkdtemp(folder) != NULL && chdir(folder) == 0 ? 0 : -1;
 }
 
@@ -368,19 +368,19 @@ static void test_appenders(void **state)
     (void)state;
     pthread_t threads[APPENDERS];
     uint8_t firsts[APPENDERS];
-    for (uint8_t i = 0; i < APPENDERS; i++) {
-        firsts[i] = i;
+    for (unsigned i = 0; i < APPENDERS; i++) {
+        firsts[i] = (uint8_t)i;
         assert_int_equal(pthread_create(&threads[i], NULL, append_some, &firsts[i]), 0);
     }
-    for (uint8_t i = 0; i < APPENDERS; i++) {
+    for (unsigned i = 0; i < APPENDERS; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(firsts[i], i);
     }
     struct key_grants *grants = NULL;
     assert_int_equal(key_grants_load("clients", &grants, NULL), 0);
-    for (uint8_t i = 0; i < APPENDERS; i++) {
-        for (uint8_t k = 0; k < LINES; k++) {
-            uint8_t key[NOISE_KEY_BYTES] = {i, k, 1};
+    for (unsigned i = 0; i < APPENDERS; i++) {
+        for (unsigned k = 0; k < LINES; k++) {
+            uint8_t key[NOISE_KEY_BYTES] = {(uint8_t)i, (uint8_t)k, 1};
             assert_non_null(key_grants_find(grants, key));
         }
     }
