@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+option(DSM_FUZZ "build the libFuzzer targets (needs clang)" OFF)
+if(DSM_FUZZ)
+  add_executable(fuzz_handshake ${CMAKE_CURRENT_LIST_DIR}/fuzz_handshake.c)
+  target_compile_options(fuzz_handshake PRIVATE -fsanitize=fuzzer)
+  target_link_options(fuzz_handshake PRIVATE -fsanitize=fuzzer)
+  target_link_libraries(fuzz_handshake PRIVATE rpc)
+  add_test(NAME fuzz.handshake COMMAND fuzz_handshake -seed=1 -runs=5000 -max_len=600)
+  set_tests_properties(fuzz.handshake PROPERTIES TIMEOUT 300)
+endif()
