@@ -74,7 +74,7 @@ static int make_keys(struct noise_handshake *ends[2], struct noise_cipher *ciphe
     if (result == 0) {
         result = shake_hands(ends);
     }
-    for (int end = 0; end < 2 && result == 0; end++) {
+    for (size_t end = 0; end < 2 && result == 0; end++) {
         result = noise_handshake_split(ends[end], ciphers[2 * end], ciphers[2 * end + 1]);
     }
     noise_wipe(private_keys, sizeof(private_keys));

@@ -117,7 +117,7 @@ static int run_round(struct metrics *metrics, struct perf_worker *worker)
 static int add_fill_ratios(struct metrics *metrics, struct perf_report *report)
 {
     const struct metric *traps = &metrics->list[metrics->count - 4];
-    for (int handed = 0; handed < 2; handed++) {
+    for (size_t handed = 0; handed < 2; handed++) {
         const struct metric *alias = &traps[2 * handed];
         const struct metric *by_pwrite = &traps[2 * handed + 1];
         struct perf_samples ratios = {0};

@@ -100,11 +100,15 @@ static int wait_ready(int fd, struct perf_server *server)
         length += (size_t)got;
         text[length] = '\0';
     }
-    unsigned port;
-    if (sscanf(text, "READY %u", &port) != 1 || port == 0 || port > 65535) {
+    static const char ready[] = "READY ";
+    unsigned long port = 0;
+    if (strncmp(text, ready, strlen(ready)) == 0) {
+        port = strtoul(text + strlen(ready), NULL, 10);
+    }
+    if (port == 0 || port > 65535) {
         return -EPROTO;
     }
-    snprintf(server->address, sizeof(server->address), "127.0.0.1:%u", port);
+    snprintf(server->address, sizeof(server->address), "127.0.0.1:%lu", port);
     return 0;
 }
 

@@ -36,7 +36,7 @@ static int start_server(const struct perf_settings *settings, struct perf_target
             return failure_set(failure, -errno, "/proc/self/exe cannot be read: give --dsmd PATH.");
         }
         path[length] = '\0';
-        strcpy(strrchr(path, '/') + 1, "dsmd");
+        memcpy(strrchr(path, '/') + 1, "dsmd", sizeof("dsmd"));
     }
     int result = perf_server_start(path, 2 * settings->bytes + (UINT64_C(256) << 20),
                                    &target->server, failure);

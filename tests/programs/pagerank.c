@@ -17,15 +17,15 @@
 #include <string.h>
 
 #include "tests/programs/package_graph.h"
+#include "tests/programs/package_source.h"
 #include "tests/programs/report.h"
 
 enum { CACHE_PART = 8, TOP = 20, NAME_BYTES = 128, THREADS = 2, ITERATIONS_MAX = 100000 };
-static const char index_command[] = "apt-cache dumpavail";
 static const double damping = 0.85;
 
 struct pagerank {
     struct report report;
-    const char *file; // NULL: index_command
+    const char *file; // NULL: what apt-cache prints
     unsigned iterations;
     struct graph_sizes sizes;
     struct graph remote, local;
@@ -36,50 +36,23 @@ struct pagerank {
 
 // ---- the index ----------------------------------------------------------------------------------------
 
-static FILE *open_index(const struct pagerank *run)
-{
-    FILE *stream = run->file != NULL ? fopen(run->file, "re") : popen(index_command, "re");
-    if (stream == NULL) {
-        fprintf(stderr, "pagerank: %s: %s\n", run->file != NULL ? run->file : index_command,
-                strerror(errno));
-    }
-    return stream;
-}
-
-static int close_index(const struct pagerank *run, FILE *stream)
-{
-    bool failed = ferror(stream) != 0;
-    int status = run->file != NULL ? fclose(stream) : pclose(stream);
-    if (!failed && status == 0) {
-        return 0;
-    }
-    if (run->file != NULL) {
-        fprintf(stderr, "pagerank: %s could not be read\n", run->file);
-    } else {
-        fprintf(stderr,
-                "pagerank: '%s' failed. Where there is no apt, give --file FILE with a package "
-                "index (a Packages file of a Debian mirror)\n",
-                index_command);
-    }
-    return -EIO;
-}
-
 static int measure_index(struct pagerank *run)
 {
     struct index_parser counter = graph_counter(&run->sizes);
-    FILE *stream = open_index(run);
+    struct package_source source;
     char *line = NULL;
     size_t capacity = 0;
     ssize_t length;
-    if (stream == NULL) {
-        return -EIO;
+    int result = package_source_open(&source, run->file);
+    if (result != 0) {
+        return result;
     }
-    while ((length = getline(&line, &capacity, stream)) > 0) {
+    while ((length = getline(&line, &capacity, source.stream)) > 0) {
         run->sizes.text_bytes += (uint64_t)length;
         index_line(&counter, line, (size_t)length - (line[length - 1] == '\n'));
     }
     free(line);
-    int result = close_index(run, stream);
+    result = package_source_close(&source);
     if (result == 0 && run->sizes.packages == 0) {
         fprintf(stderr, "pagerank: %s has no packages.%s\n",
                 run->file != NULL ? run->file : "the package index",
@@ -89,37 +62,39 @@ static int measure_index(struct pagerank *run)
     return result;
 }
 
-static int load_index(struct pagerank *run)
+// Bytes read, at most text_bytes + 1: one more than expected is enough to know.
+static uint64_t copy_index(struct pagerank *run, FILE *stream)
 {
     static char buffer[64 << 10];
+    uint64_t total = run->sizes.text_bytes;
     uint64_t loaded = 0;
     size_t got;
-    FILE *stream = open_index(run);
-    if (stream == NULL) {
-        return -EIO;
-    }
     while ((got = fread(buffer, 1, sizeof(buffer), stream)) > 0) {
-        if (got <= run->sizes.text_bytes - loaded) {
-            memcpy((char *)run->remote.parts[GRAPH_TEXT] + loaded, buffer, got);
-            memcpy((char *)run->local.parts[GRAPH_TEXT] + loaded, buffer, got);
-            loaded += got;
-            report_progress("pagerank: loading", loaded, run->sizes.text_bytes);
-        } else {
-            loaded = run->sizes.text_bytes; // longer than before
-            run->sizes.text_bytes = 0;
-            break;
+        if (got > total - loaded) {
+            return total + 1;
         }
+        memcpy((char *)run->remote.parts[GRAPH_TEXT] + loaded, buffer, got);
+        memcpy((char *)run->local.parts[GRAPH_TEXT] + loaded, buffer, got);
+        loaded += got;
+        report_progress("pagerank: loading", loaded, total);
     }
-    int result = run->sizes.text_bytes == 0 ? -EAGAIN : 0;
-    int closed = result == 0 ? close_index(run, stream) : 0;
+    return loaded;
+}
+
+static int load_index(struct pagerank *run)
+{
+    struct package_source source;
+    int result = package_source_open(&source, run->file);
     if (result != 0) {
-        (void)(run->file != NULL ? fclose(stream) : pclose(stream));
+        return result;
     }
-    if (result != 0 || (closed == 0 && loaded != run->sizes.text_bytes)) {
+    uint64_t loaded = copy_index(run, source.stream);
+    result = package_source_close(&source);
+    if (loaded != run->sizes.text_bytes) {
         fprintf(stderr, "pagerank: the package index changed while it was read; try again\n");
         return -EAGAIN;
     }
-    return closed;
+    return result;
 }
 
 // ---- memory -------------------------------------------------------------------------------------------
@@ -183,6 +158,13 @@ static int open_session(struct pagerank *run)
 
 // ---- results ------------------------------------------------------------------------------------------
 
+static uint64_t bits_of(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof(bits));
+    return bits;
+}
+
 static uint64_t compare_ranks(const struct pagerank *run, const double *remote, const double *local)
 {
     uint64_t wrong = 0;
@@ -195,7 +177,7 @@ static uint64_t compare_ranks(const struct pagerank *run, const double *remote, 
     }
     for (uint64_t package = 0; package < run->local.packages; package++) {
         double found = remote[package];
-        if (memcmp(&found, &local[package], sizeof(found)) != 0 && wrong++ < TOP) {
+        if (bits_of(found) != bits_of(local[package]) && wrong++ < TOP) {
             char name[NAME_BYTES];
             graph_name(&run->local, package, name, sizeof(name));
             fprintf(stderr, "pagerank: %s has rank %a, locally %a\n", name, found, local[package]);
@@ -306,6 +288,10 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     uint64_t value = 0;
     switch (key) {
     case 'f':
+    case ARGP_KEY_ARG:
+        if (run->file != NULL) {
+            argp_error(state, "one FILE only");
+        }
         run->file = argument;
         break;
     case 'i':
@@ -328,6 +314,7 @@ int main(int argc, char **argv)
     static const struct argp parser = {
         .options = options,
         .parser = parse_option,
+        .args_doc = "[FILE]",
         .doc = "PageRank of the Debian packages by what depends on them, on remote memory.\v"
                "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY, ..."};
     static struct pagerank run;

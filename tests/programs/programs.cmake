@@ -10,7 +10,7 @@ add_unit_test(perf_samples SOURCES ${programs}/test_perf_samples.c
 
 if(TARGET dsm)
   add_executable(pagerank ${programs}/pagerank.c ${programs}/package_graph.c
-    ${programs}/package_index.c ${programs}/report.c)
+    ${programs}/package_index.c ${programs}/package_source.c ${programs}/report.c)
   add_executable(gups ${programs}/gups.c ${programs}/report.c)
   add_executable(pagecheck ${programs}/pagecheck.c ${programs}/checked_page.c ${programs}/report.c)
   foreach(program pagerank gups pagecheck)
