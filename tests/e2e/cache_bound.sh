@@ -9,7 +9,7 @@ cache_mib=4
 need_programs dsmd dsmctl pagecheck
 make_keys
 start_dsmd
-export DSM_CACHE=${cache_mib}M
+# pagecheck takes an eighth of its 32 MiB for its cache.
 start_client $((seconds * 3 + 60)) pagecheck --threads 16 --seconds "$seconds" --pages 8192
 
 # client_pid is timeout(1); the program is its child.

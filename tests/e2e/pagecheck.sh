@@ -9,7 +9,6 @@ need_programs dsmd dsmctl pagecheck
 make_keys
 make_namespaces
 start_dsmd
-export DSM_CACHE=4M
 client $((seconds * 3 + 60)) pagecheck --threads 16 --seconds "$seconds" --pages 8192 || fail "pagecheck: exit $?"
 grep -qw verified "$client_log" || fail "pagecheck did not say verified"
 stop_dsmd

@@ -11,7 +11,6 @@ make_keys
 make_namespaces
 start_dsmd
 port=$server_port
-export DSM_CACHE=4M
 start_client $((seconds * 3 + 60)) pagecheck --threads 16 --seconds "$seconds" --pages 8192
 kills=0
 end=$((SECONDS + seconds))
