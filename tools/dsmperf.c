@@ -38,7 +38,7 @@ static const char documentation[] =
     "unset or --dsmd is given.\n\n"
     "Environment: DSM_FAULT_LANES=sock|grpc, DSM_FILL=alias|pwrite, and DSM_SERVER, "
     "DSM_SERVER_KEY, "
-    "DSM_KEY, ... as for every program that uses libdsm.";
+    "DSM_KEY_FILE, ... as for every program that uses libdsm.";
 
 enum { OPTION_JSON = 256, OPTION_DSMD, OPTION_WRITE };
 static const struct argp_option options[] = {

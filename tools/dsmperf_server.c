@@ -60,15 +60,9 @@ static int make_keys(struct perf_server *server, struct failure *failure)
         return result;
     }
     snprintf(path, sizeof(path), "%s/authorized", server->directory);
-    FILE *authorized = fopen(path, "we");
-    if (authorized == NULL) {
-        return failure_set(failure, -errno, "%s could not be written.", path);
-    }
-    fprintf(authorized, "%s dsmperf\n", client_key);
-    if (fclose(authorized) != 0) {
-        return failure_set(failure, -errno, "%s could not be written.", path);
-    }
-    return 0;
+    char line[KEYFILE_TEXT_BYTES + sizeof(" dsmperf")];
+    snprintf(line, sizeof(line), "%s dsmperf", client_key);
+    return key_grants_append(path, line, failure);
 }
 
 // In the child; returns only on failure.
@@ -84,7 +78,8 @@ static void execute(const char *program, const struct perf_server *server, uint6
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     fcntl(fd, F_SETFD, 0);
     execl(program, program, "--store", store, "--capacity", size, "--listen", "127.0.0.1:0",
-          "--key", key, "--authorized", authorized, "--ready-fd", ready, (char *)NULL);
+          "--key", key, "--authorized", authorized, "--ready-fd", ready, "--log-level", "warning",
+          (char *)NULL);
 }
 
 // Reads "READY <port>\n"; the end of the pipe without it means that the server ended.

@@ -239,7 +239,7 @@ int main(int argc, char **argv)
         .options = options,
         .parser = parse_option,
         .doc = "RandomAccess (HPC Challenge) on remote memory, verified by replay.\v"
-               "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY, ..."};
+               "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY_FILE, ..."};
     struct gups gups = {.report.program = "gups",
                         .table_bytes = UINT64_C(256) << 20,
                         .cache_bytes = UINT64_C(64) << 20,

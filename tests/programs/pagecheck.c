@@ -419,7 +419,7 @@ int main(int argc, char **argv)
         .doc =
             "Self-verifying pages under many threads, with a cache of 1/8.\v"
             "Status: 0 verified, 1 a wrong byte, 2 an error, 3 SIGBUS. Server and keys come from "
-            "DSM_SERVER, DSM_SERVER_KEY, DSM_KEY, ..."};
+            "DSM_SERVER, DSM_SERVER_KEY, DSM_KEY_FILE, ..."};
     static struct pagecheck check;
     check.report.program = "pagecheck";
     check.pages = 16384;

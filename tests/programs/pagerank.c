@@ -316,7 +316,7 @@ int main(int argc, char **argv)
         .parser = parse_option,
         .args_doc = "[FILE]",
         .doc = "PageRank of the Debian packages by what depends on them, on remote memory.\v"
-               "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY, ..."};
+               "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY_FILE, ..."};
     static struct pagerank run;
     run.report.program = "pagerank";
     run.iterations = 50;
