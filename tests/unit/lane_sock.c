@@ -15,12 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "rpc/deadline.h"
-#include "rpc/noise_pair.h"
-#include "rpc/record.h"
-#include "tests/unit/lane_exercise.h"
+#include "tests/unit/lane_sock_rig.h"
 
 // Allocations of the thread that has `counting` set (-Wl,--wrap).
 // volatile: the compiler believes that malloc cannot change them.
@@ -57,125 +54,6 @@ void __wrap_free(void *block)
 {
     allocations = allocations + counting;
     __real_free(block);
-}
-
-// A lane and the other end of its socket.
-struct line {
-    struct lane *lane;
-    int fd;
-    struct noise_cipher *seal, *open;
-    pthread_t thread;
-    bool running;
-    struct wire_header last; // the last header that the peer's thread took
-    struct wire_header answer;
-    uint8_t payload[LIMIT_RUN_BYTES], answer_payload[LIMIT_RUN_BYTES];
-    uint8_t message[RECORD_MESSAGE_MAX];
-};
-
-static struct line *line_new(void)
-{
-    struct line *line = calloc(1, sizeof *line);
-    struct noise_pair pair;
-    int fds[2];
-    assert_non_null(line);
-    assert_int_equal(noise_pair_create(&pair, NOISE_CHACHAPOLY), 0);
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-    line->lane = lane_sock_create(fds[0], pair.send[0], pair.receive[0]);
-    assert_non_null(line->lane);
-    line->fd = fds[1];
-    line->seal = pair.send[1];
-    line->open = pair.receive[1];
-    return line;
-}
-
-static bool read_all(int fd, void *to, size_t bytes)
-{
-    for (size_t have = 0; have < bytes;) {
-        ssize_t got = recv(fd, (uint8_t *)to + have, bytes - have, 0);
-        if (got <= 0) {
-            return false;
-        }
-        have += (size_t)got;
-    }
-    return true;
-}
-
-static bool write_all(int fd, const void *from, size_t bytes)
-{
-    for (size_t done = 0; done < bytes;) {
-        ssize_t sent = send(fd, (const uint8_t *)from + done, bytes - done, MSG_NOSIGNAL);
-        if (sent <= 0) {
-            return false;
-        }
-        done += (size_t)sent;
-    }
-    return true;
-}
-
-// Takes one message off the socket and opens it.
-static bool take_message(struct line *line)
-{
-    if (!read_all(line->fd, line->message, WIRE_HEADER_SEALED_BYTES) ||
-        record_header_open(line->open, line->message, &line->last) != 0) {
-        return false;
-    }
-    for (uint32_t done = 0; done < line->last.length;) {
-        uint32_t bytes = record_plain_bytes(line->last.length - done);
-        if (!read_all(line->fd, line->message, bytes + LIMIT_SEAL_BYTES) ||
-            noise_open(line->open, line->message, bytes + LIMIT_SEAL_BYTES, line->payload + done) !=
-                0) {
-            return false;
-        }
-        done += bytes;
-    }
-    return true;
-}
-
-// Seals header and answer_payload into line->message.
-static size_t seal_answer(struct line *line, const struct wire_header *header)
-{
-    struct record_source source;
-    const struct iovec piece = {line->answer_payload, sizeof line->answer_payload};
-    size_t used = 0;
-    assert_int_equal(record_source_start(&source, line->seal, header, &piece, 1), 0);
-    for (size_t next; (next = record_source_bytes(&source)) > 0; used += next) {
-        assert_int_equal(record_source_seal(&source, line->message + used), 0);
-    }
-    return used;
-}
-
-static void *peer_thread(void *argument)
-{
-    struct line *line = argument;
-    while (take_message(line) && line->last.op != WIRE_CLOSE) {
-        (void)exercise_answer(NULL, &line->last, line->payload, &line->answer,
-                              line->answer_payload);
-        if (!write_all(line->fd, line->message, seal_answer(line, &line->answer))) {
-            break;
-        }
-    }
-    shutdown(line->fd, SHUT_RDWR);
-    return NULL;
-}
-
-static void line_free(struct line *line)
-{
-    lane_destroy(&line->lane);
-    if (line->running) {
-        pthread_join(line->thread, NULL);
-    }
-    noise_cipher_destroy(&line->seal);
-    noise_cipher_destroy(&line->open);
-    close(line->fd);
-    free(line);
-}
-
-static struct line *line_with_peer(void)
-{
-    struct line *line = line_new();
-    assert_int_equal(pthread_create(&line->thread, NULL, peer_thread, line), 0);
-    line->running = true;
-    return line;
 }
 
 static void does_what_lanes_do(void **state)
@@ -239,20 +117,6 @@ static void nothing_is_allocated(void **state)
     line_free(line);
 }
 
-// Asks for CONTROL and PINGs, and lets the test make the answers by hand.
-static void ask(struct line *line, enum wire_op op, uint32_t count, uint64_t id)
-{
-    struct wire_header request = {.op = (uint16_t)op, .request = id, .count = count};
-    assert_int_equal(line->lane->ops->send(line->lane, &request, NULL, 0, LANE_NO_DEADLINE), 0);
-    assert_true(take_message(line));
-}
-
-static struct wire_header answer_to(const struct line *line, uint32_t length)
-{
-    return (struct wire_header){
-        .op = line->last.op | WIRE_ANSWER, .request = line->last.request, .length = length};
-}
-
 // Receives one answer with its payload, like a user would.
 static int receive_whole(struct lane *lane)
 {
@@ -285,9 +149,9 @@ enum { SMALL = 24, SMALL_SEALED = WIRE_HEADER_SEALED_BYTES + SMALL + LIMIT_SEAL_
 static struct line *line_with_small_answer(void)
 {
     struct line *line = line_new();
-    ask(line, WIRE_CONTROL, 0, 7);
-    struct wire_header answer = answer_to(line, SMALL);
-    assert_int_equal(seal_answer(line, &answer), SMALL_SEALED);
+    line_ask(line, WIRE_CONTROL, 0, 7);
+    struct wire_header answer = line_answer(line, SMALL);
+    assert_int_equal(line_seal(line, &answer), SMALL_SEALED);
     return line;
 }
 
@@ -297,7 +161,7 @@ static void every_flipped_bit_is_found(void **state)
     for (unsigned bit = 0; bit < SMALL_SEALED * 8; bit++) {
         struct line *line = line_with_small_answer();
         line->message[bit / 8] = (uint8_t)(line->message[bit / 8] ^ 1u << bit % 8);
-        assert_true(write_all(line->fd, line->message, SMALL_SEALED));
+        assert_true(line_write(line->fd, line->message, SMALL_SEALED));
         assert_dies(line, -EBADMSG);
     }
 }
@@ -307,7 +171,7 @@ static void every_cut_is_found(void **state)
     (void)state;
     for (unsigned cut = 0; cut <= SMALL_SEALED; cut++) {
         struct line *line = line_with_small_answer();
-        assert_true(cut == 0 || write_all(line->fd, line->message, cut));
+        assert_true(cut == 0 || line_write(line->fd, line->message, cut));
         shutdown(line->fd, SHUT_WR);
         if (cut == SMALL_SEALED) {
             assert_int_equal(receive_whole(line->lane), 0);
@@ -326,11 +190,11 @@ static void slow_bytes_are_no_matter(void **state)
     struct lane *lane = line->lane;
     struct wire_header answer;
     for (unsigned i = 0; i + 1 < SMALL_SEALED; i++) {
-        assert_true(write_all(line->fd, line->message + i, 1));
+        assert_true(line_write(line->fd, line->message + i, 1));
     }
     const void *data;
     assert_int_equal(lane->ops->receive(lane, &answer, LANE_NO_DEADLINE), 0);
-    assert_true(write_all(line->fd, line->message + SMALL_SEALED - 1, 1));
+    assert_true(line_write(line->fd, line->message + SMALL_SEALED - 1, 1));
     assert_int_equal(lane->ops->receive_data(lane, NULL, &data, LANE_NO_DEADLINE), SMALL);
     line_free(line);
 }
@@ -339,12 +203,12 @@ static void a_replayed_message_is_found(void **state)
 {
     (void)state;
     struct line *line = line_new();
-    ask(line, WIRE_PING, 0, 7);
-    ask(line, WIRE_PING, 0, 7); // the same id: only the nonce tells them apart
-    struct wire_header answer = answer_to(line, 0);
-    size_t bytes = seal_answer(line, &answer);
-    assert_true(write_all(line->fd, line->message, bytes));
-    assert_true(write_all(line->fd, line->message, bytes));
+    line_ask(line, WIRE_PING, 0, 7);
+    line_ask(line, WIRE_PING, 0, 7); // the same id: only the nonce tells them apart
+    struct wire_header answer = line_answer(line, 0);
+    size_t bytes = line_seal(line, &answer);
+    assert_true(line_write(line->fd, line->message, bytes));
+    assert_true(line_write(line->fd, line->message, bytes));
     assert_int_equal(receive_whole(line->lane), 0);
     assert_dies(line, -EBADMSG);
 }
@@ -357,10 +221,10 @@ static void moved_records_are_found(void **state)
     enum { RECORD = RECORD_SEALED_MAX };
     for (int what = 0; what < MISCHIEFS; what++) {
         struct line *line = line_new();
-        ask(line, WIRE_READ, 24, 7); // three records
-        struct wire_header answer = answer_to(line, 24 * 4096);
+        line_ask(line, WIRE_READ, 24, 7); // three records
+        struct wire_header answer = line_answer(line, 24 * 4096);
         memset(answer.map, 0xff, 3);
-        size_t bytes = seal_answer(line, &answer);
+        size_t bytes = line_seal(line, &answer);
         assert_int_equal(bytes, WIRE_HEADER_SEALED_BYTES + 3 * RECORD);
         uint8_t *first = line->message + WIRE_HEADER_SEALED_BYTES, *second = first + RECORD;
         uint8_t *saved = malloc(RECORD);
@@ -374,7 +238,7 @@ static void moved_records_are_found(void **state)
             memcpy(second, first, RECORD);
         }
         free(saved);
-        assert_true(write_all(line->fd, line->message, bytes));
+        assert_true(line_write(line->fd, line->message, bytes));
         assert_dies(line, -EBADMSG);
     }
 }
@@ -383,7 +247,7 @@ static void another_sessions_answer_is_found(void **state)
 {
     (void)state;
     struct line *line = line_with_small_answer(), *other = line_with_small_answer();
-    assert_true(write_all(line->fd, other->message, SMALL_SEALED));
+    assert_true(line_write(line->fd, other->message, SMALL_SEALED));
     line_free(other);
     assert_dies(line, -EBADMSG);
 }
@@ -394,8 +258,8 @@ static void its_own_words_reflected_are_found(void **state)
     struct line *line = line_new();
     struct wire_header request = exercise_request(WIRE_PING, 0, 0, 0);
     assert_int_equal(line->lane->ops->send(line->lane, &request, NULL, 0, LANE_NO_DEADLINE), 0);
-    assert_true(read_all(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
-    assert_true(write_all(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
+    assert_true(line_read(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
+    assert_true(line_write(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
     assert_dies(line, -EBADMSG);
 }
 
@@ -405,8 +269,8 @@ static void answers_that_do_not_fit_kill_the_lane(void **state)
     (void)state;
     for (int what = 0; what < 6; what++) {
         struct line *line = line_new();
-        ask(line, WIRE_READ, 2, 7);
-        struct wire_header answer = answer_to(line, 0);
+        line_ask(line, WIRE_READ, 2, 7);
+        struct wire_header answer = line_answer(line, 0);
         switch (what) {
         case 0:
             answer.request = 8;
@@ -429,8 +293,8 @@ static void answers_that_do_not_fit_kill_the_lane(void **state)
             answer.op = WIRE_READ;
             break;
         }
-        (void)seal_answer(line, &answer);
-        assert_true(write_all(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
+        (void)line_seal(line, &answer);
+        assert_true(line_write(line->fd, line->message, WIRE_HEADER_SEALED_BYTES));
         assert_dies(line, -EBADMSG);
     }
 }
@@ -439,12 +303,12 @@ static void close_by_the_peer_is_told_from_a_cut(void **state)
 {
     (void)state;
     struct line *line = line_new();
-    ask(line, WIRE_PING, 0, 7);
+    line_ask(line, WIRE_PING, 0, 7);
     struct wire_header answer = {.op = WIRE_CLOSE | WIRE_ANSWER};
-    assert_true(write_all(line->fd, line->message, seal_answer(line, &answer)));
+    assert_true(line_write(line->fd, line->message, line_seal(line, &answer)));
     assert_dies(line, -ESHUTDOWN);
     line = line_new();
-    ask(line, WIRE_PING, 0, 7);
+    line_ask(line, WIRE_PING, 0, 7);
     shutdown(line->fd, SHUT_RDWR);
     assert_dies(line, -ECONNRESET);
 }
@@ -458,7 +322,7 @@ static void a_late_answer_is_too_late(void **state)
     int64_t deadline = deadline_now() + 20 * DEADLINE_NS_PER_MS;
     assert_int_equal(lane->ops->receive(lane, &answer, deadline), -ETIMEDOUT);
     assert_true(deadline_now() >= deadline);
-    assert_true(write_all(line->fd, line->message, SMALL_SEALED));
+    assert_true(line_write(line->fd, line->message, SMALL_SEALED));
     assert_int_equal(lane->ops->receive(lane, &answer, LANE_NO_DEADLINE), -ENOTCONN);
     line_free(line);
 }
@@ -498,7 +362,7 @@ static void shut_wakes_the_owner(void **state)
         struct lane *lane = line->lane;
         struct wire_header answer;
         pthread_t thread;
-        ask(line, WIRE_PING, 0, 7);
+        line_ask(line, WIRE_PING, 0, 7);
         assert_int_equal(pthread_create(&thread, NULL, shut_thread, lane), 0);
         assert_int_equal(lane->ops->receive(lane, &answer, LANE_NO_DEADLINE), -ENOTCONN);
         pthread_join(thread, NULL);
