@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+# service: lanes, generations, pages and control messages, with the test in the place of the fronts.
+if(TARGET server_core)
+  add_unit_test(service SOURCES ${CMAKE_CURRENT_LIST_DIR}/service.c
+                ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
+                LIBRARIES server_core)
+endif()
