@@ -116,6 +116,9 @@ bool grpc_peer_claim_callless(struct grpc_peer *peer)
 
 static void cut_locked(struct grpc_peer *peer)
 {
+    if (lane_peer_reason(&peer->head) != -ESHUTDOWN) {
+        lane_front_socket_abort(peer->fd);
+    }
     shutdown(peer->fd, SHUT_RDWR);
     if (peer->call != NULL) {
         grpc_call_cancel(peer->call, NULL);

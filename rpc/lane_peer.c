@@ -175,6 +175,12 @@ bool lane_front_socket_is_tcp(int fd)
            (domain == AF_INET || domain == AF_INET6);
 }
 
+void lane_front_socket_abort(int fd)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
 int lane_front_socket_setup(int fd)
 {
     static const struct {

@@ -110,6 +110,9 @@ void sock_peer_end(struct sock_peer *peer, int reason)
         chunk_drop(peer, TAILQ_FIRST(&peer->out));
     }
     sock_peer_watch(peer, 0);
+    if (lane_peer_reason(&peer->head) != -ESHUTDOWN) {
+        lane_front_socket_abort(peer->fd);
+    }
     close(peer->fd);
     lane_peer_clear(&peer->head);
     thread->front->service->closed(peer->head.user, lane_peer_reason(&peer->head));

@@ -135,14 +135,20 @@ static void raw_connect(struct rig *rig, struct rig_client *client, struct text 
     put_frame(text, SETTINGS, ACK, 0, NULL, 0);
 }
 
+static void put_request(struct rig_client *client, struct text *text, uint32_t stream,
+                        const struct wire_header *request)
+{
+    struct record_source source;
+    uint8_t sealed[WIRE_HEADER_SEALED_BYTES];
+    assert_int_equal(record_source_start(&source, client->send, request, NULL, 0), 0);
+    assert_int_equal(record_source_seal(&source, sealed), 0);
+    put_message(text, stream, sealed, sizeof(sealed));
+}
+
 static void put_ping(struct rig_client *client, struct text *text, uint32_t stream)
 {
     struct wire_header request = rig_request(WIRE_PING, 0, 0);
-    struct record_source source;
-    uint8_t sealed[WIRE_HEADER_SEALED_BYTES];
-    assert_int_equal(record_source_start(&source, client->send, &request, NULL, 0), 0);
-    assert_int_equal(record_source_seal(&source, sealed), 0);
-    put_message(text, stream, sealed, sizeof(sealed));
+    put_request(client, text, stream, &request);
 }
 
 static void expect_pong(struct rig_client *client, uint32_t stream)
@@ -298,6 +304,25 @@ static void test_a_flood_of_ignored_frames_is_cut(void **state)
     check_flood(&text, true);
 }
 
+static void test_malformed_requests_end_their_peer(void **state)
+{
+    static struct text text;
+    struct wire_header request;
+    struct rig rig;
+    (void)state;
+    rig_start(&rig, RIG_GRPC_TCP, 1);
+    for (size_t i = 0; rig_malformed(i, &request); i++) {
+        struct rig_client client;
+        raw_begin(&rig, &client, &text);
+        put_request(&client, &text, 1, &request);
+        put_out(&client, &text);
+        assert_int_equal(rig_closed(&client), -EBADMSG);
+        assert_int_equal(atomic_load(&client.session.messages), 1);
+        rig_hang_up(&client);
+    }
+    rig_stop(&rig);
+}
+
 // gRPC would gather all of it before it looked at the length.
 static void test_an_endless_message_is_cut(void **state)
 {
@@ -316,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_a_second_call_ends_the_connection),
         cmocka_unit_test(test_another_method_is_unimplemented),
         cmocka_unit_test(test_messages_that_are_no_message),
+        cmocka_unit_test(test_malformed_requests_end_their_peer),
         cmocka_unit_test(test_an_endless_message_is_cut),
         cmocka_unit_test(test_a_flood_of_calls_is_cut),
         cmocka_unit_test(test_a_flood_of_ignored_frames_is_cut),

@@ -65,6 +65,28 @@ struct wire_header rig_request(enum wire_op op, uint64_t page, uint32_t count)
     return header;
 }
 
+bool rig_malformed(size_t i, struct wire_header *request)
+{
+    static const struct {
+        uint16_t op;
+        uint16_t status;
+        uint64_t page;
+        uint32_t count;
+    } list[] = {
+        {WIRE_ATTACH, 0, 0, 0},        {WIRE_READ | WIRE_ANSWER, 0, 0, 1},
+        {WIRE_READ, 0, 0, 0},          {WIRE_READ, 0, 0, LIMIT_RUN_PAGES + 1},
+        {WIRE_READ, 0, UINT64_MAX, 2}, {WIRE_READ, WIRE_BUSY, 0, 1},
+        {WIRE_DISCARD, 0, 0, 0},       {99, 0, 0, 1},
+    };
+    if (i >= sizeof(list) / sizeof(list[0])) {
+        return false;
+    }
+    *request = rig_request(WIRE_READ, list[i].page, list[i].count);
+    request->op = list[i].op;
+    request->status = list[i].status;
+    return true;
+}
+
 static void service_gate(struct rig *rig)
 {
     pthread_mutex_lock(&rig->lock);
@@ -229,6 +251,17 @@ void rig_connect_keys(struct rig *rig, struct rig_client *client, uint8_t send, 
 void rig_connect(struct rig *rig, struct rig_client *client)
 {
     rig_connect_keys(rig, client, 1, 2);
+}
+
+void rig_close(struct rig_client *client)
+{
+    struct wire_header request = rig_request(WIRE_CLOSE, 0, 0);
+    if (client->lane != NULL) {
+        lane_destroy(&client->lane);
+    } else {
+        assert_int_equal(rig_send(client, &request, NULL), 0);
+        rig_hang_up(client);
+    }
 }
 
 void rig_hang_up(struct rig_client *client)

@@ -55,6 +55,7 @@ struct noise_cipher *rig_cipher(uint8_t key);
 
 void rig_connect(struct rig *rig, struct rig_client *client);
 void rig_connect_keys(struct rig *rig, struct rig_client *client, uint8_t send, uint8_t receive);
+void rig_close(struct rig_client *client);   // in order
 void rig_hang_up(struct rig_client *client); // without CLOSE
 // Shuts the peer from the caller's thread, as a service would: under its lock, unless it is closed.
 void rig_shut(struct rig_client *client, int reason);
@@ -68,6 +69,9 @@ int rig_send(struct rig_client *client, const struct wire_header *header, const 
 int rig_receive(struct rig_client *client, struct wire_header *header, void *payload);
 
 struct wire_header rig_request(enum wire_op op, uint64_t page, uint32_t count);
+// Requests without payload that are authentic, but that no honest client sends. False: there is no
+// i-th.
+bool rig_malformed(size_t i, struct wire_header *request);
 void rig_pattern(uint8_t *to, uint64_t page, uint32_t count);
 // One request and its answer, checked.
 void rig_ping(struct rig_client *client);
