@@ -191,6 +191,12 @@ static double pages_per_run(const dsm_statistics *statistics)
                : (double)statistics->swap_in_reads / (double)statistics->swap_in_virtual_runs;
 }
 
+// Pages written: by cleanings, and one by one to make room for another.
+static uint64_t cleaned_pages(const dsm_statistics *statistics)
+{
+    return statistics->clean_writes + statistics->swap_in_dirty_victims;
+}
+
 static void print_json(const struct report *report)
 {
     const dsm_statistics *s = &report->statistics;
@@ -199,7 +205,7 @@ static void print_json(const struct report *report)
         "segment_bytes", (json_int_t)report->segment_bytes, "cache_bytes",
         (json_int_t)report->cache_bytes, "resident_peak_bytes", (json_int_t)s->resident_peak_bytes,
         "swap_ins", (json_int_t)s->swap_in_reads, "pages_per_run", pages_per_run(s), "cleaned",
-        (json_int_t)s->clean_writes, "wire_sent", (json_int_t)s->wire_sent, "wire_received",
+        (json_int_t)cleaned_pages(s), "wire_sent", (json_int_t)s->wire_sent, "wire_received",
         (json_int_t)s->wire_received, "seconds", report->seconds, "verified", 1);
     json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     printf("\n");
@@ -219,7 +225,7 @@ void report_print(const struct report *report)
            (double)s->resident_peak_bytes / 0x1p20);
     printf("%-22s %14llu pages\n", "swap-ins", (unsigned long long)s->swap_in_reads);
     printf("%-22s %14.2f\n", "pages per run", pages_per_run(s));
-    printf("%-22s %14llu pages\n", "cleaned", (unsigned long long)s->clean_writes);
+    printf("%-22s %14llu pages\n", "cleaned", (unsigned long long)cleaned_pages(s));
     printf("%-22s %14.1f MiB\n", "on the wire", (double)(s->wire_sent + s->wire_received) / 0x1p20);
     printf("%-22s %14.1f s\n", "time", report->seconds);
     printf("verified\n");
