@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,6 +304,7 @@ struct writer {
     struct rig *rig;
     struct store_segment *segment;
     uint64_t rounds;
+    _Atomic bool finished;
 };
 
 static void *write_rounds(void *context)
@@ -311,7 +313,17 @@ static void *write_rounds(void *context)
     for (uint64_t version = 2; version < 2 + writer->rounds; version++) {
         assert_int_equal(rig_write(writer->rig, writer->segment, 0, 256, version), 0);
     }
+    atomic_store(&writer->finished, true);
     return NULL;
+}
+
+// Until the writer waits for room; one that ends without waiting is the store's error.
+static void await_waiting(struct writer *writer)
+{
+    while (facts_of(writer->rig).headroom_waits == 0) {
+        assert_false(atomic_load(&writer->finished));
+        (void)usleep(1000);
+    }
 }
 
 // A reader that holds a slot: it is not used again meanwhile, and writers wait when the headroom is gone.
@@ -331,9 +343,7 @@ static void test_reader_holds_and_writers_wait(void **state)
     store_read_begin(rig->store);
     assert_int_equal(store_read(rig->store, segment, 0, 256, map, pieces, &done), 0);
     assert_int_equal(pthread_create(&thread, NULL, write_rounds, &writer), 0);
-    while (facts_of(rig).headroom_waits == 0) {
-        (void)usleep(1000);
-    }
+    await_waiting(&writer);
     assert_true(facts_of(rig).headroom_free_bytes < MIB);
     assert_true(store_segment_highest(segment) < 2 + writer.rounds - 1);
     for (uint32_t i = 0; i < 256; i++) {
@@ -405,9 +415,7 @@ static void test_free_slots_are_punched(void **state)
     }
     store_read_begin(rig->store);
     assert_int_equal(pthread_create(&thread, NULL, write_rounds, &writer), 0);
-    while (facts_of(rig).headroom_waits == 0) {
-        (void)usleep(1000);
-    }
+    await_waiting(&writer);
     store_read_end(rig->store);
     assert_int_equal(pthread_join(thread, NULL), 0);
     const uint64_t most = 4 * MIB + LIMIT_HEADROOM_BYTES;

@@ -52,6 +52,7 @@ struct script {
     struct rig *rig;
     struct notes *notes;
     struct store_segment *segments[SEGMENTS];
+    _Atomic bool overwritten;
 };
 
 #define CHILD_MUST(condition)                                                                      \
@@ -330,6 +331,7 @@ static void *overwrite(void *context)
             step_write(script, 1, 15 | (uint64_t)run * 8 << 8);
         }
     }
+    atomic_store(&script->overwritten, true);
     return NULL;
 }
 
@@ -347,6 +349,7 @@ static void child_punch(struct script *script, const char *point)
     store_read_begin(script->rig->store);
     CHILD_MUST(pthread_create(&thread, NULL, overwrite, script) == 0);
     while (facts.headroom_waits == 0) {
+        CHILD_MUST(!atomic_load(&script->overwritten));
         (void)usleep(1000);
         store_facts(script->rig->store, &facts);
     }
