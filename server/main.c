@@ -208,8 +208,8 @@ static void log_start(struct daemon *daemon)
              (unsigned long long)(facts.stored_bytes >> 20),
              facts.clean ? "" : ", last stop was not clean");
     log_line(daemon->log, LOG_LEVEL_DEBUG,
-             "threads: main, listener, %d for direct lanes, %d for gRPC lanes, and gRPC's own: %d",
-             daemon->threads, daemon->grpc_threads, ready_thread_count());
+             "%d threads: main, listener, %d for direct lanes, %d for gRPC lanes, and gRPC's own",
+             ready_thread_count(), daemon->threads, daemon->grpc_threads);
 }
 
 static void reread_authorized(struct daemon *daemon)

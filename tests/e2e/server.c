@@ -3,6 +3,7 @@
 // A real dsmd, over real connections: pages survive a kill, owners are kept apart, what may not
 // come in hears why, a changed authorized file takes effect, and what is wrong at start ends it
 // with a sentence.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -162,6 +164,98 @@ static void test_garbage(void **state)
     assert_int_equal(ping(&good), 0);
     lane_destroy(&good.lane);
     assert_true(server_said(server, "the handshake failed"));
+    assert_int_equal(server_stop(server), 0);
+}
+
+static int connect_from(const struct server *server, const char *source)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(server->port)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(inet_pton(AF_INET, source, &from.sin_addr), 1);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&from, sizeof from), 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)&to, sizeof to), 0);
+    return fd;
+}
+
+// More silent connections than there are places, from another address: a good client gets in, and
+// lanes that are there go on.
+static void test_half_open_flood(void **state)
+{
+    enum { FLOOD = 4400, SPARE = 64 };
+    static int flood[FLOOD];
+    struct server *server = *state;
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < FLOOD + SPARE) {
+        skip(); // too few descriptors on this machine
+    }
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    server_start(server);
+    struct client before = {.instance = 1, .kind = kind};
+    client_connect(server, &before);
+    for (int i = 0; i < FLOOD; i++) {
+        flood[i] = connect_from(server, "127.0.0.2");
+    }
+    struct client good = {.instance = 2, .kind = kind};
+    client_connect(server, &good);
+    assert_int_equal(ping(&good), 0);
+    assert_int_equal(ping(&before), 0);
+    assert_true(server_said(server, "its place is needed"));
+    for (int i = 0; i < FLOOD; i++) {
+        (void)close(flood[i]);
+    }
+    lane_destroy(&good.lane);
+    lane_destroy(&before.lane);
+    assert_int_equal(server_stop(server), 0);
+}
+
+static void fail_at_once(const struct server *server, const char *source)
+{
+    enum { TOGETHER = 20 };
+    int fds[TOGETHER];
+    char byte;
+    for (int i = 0; i < TOGETHER; i++) {
+        fds[i] = connect_from(server, source);
+    }
+    for (int i = 0; i < TOGETHER; i++) {
+        (void)send(fds[i], "x", 1, MSG_NOSIGNAL);
+    }
+    for (int i = 0; i < TOGETHER; i++) {
+        assert_true(recv(fds[i], &byte, 1, 0) <= 0);
+        (void)close(fds[i]);
+    }
+}
+
+// An address that keeps failing is not let in for a while; another address is not harmed.
+static void test_failure_rate(void **state)
+{
+    struct server *server = *state;
+    server_start(server);
+    for (int i = 0; i < 2000 && !server_said(server, "too many failed handshakes"); i++) {
+        fail_at_once(server, "127.0.0.3");
+    }
+    assert_true(server_said(server, "too many failed handshakes"));
+    struct client good = {.instance = 1, .kind = kind};
+    client_connect(server, &good);
+    lane_destroy(&good.lane);
+    assert_int_equal(server_stop(server), 0);
+}
+
+// A connection that says nothing is ended after its time; the listener does not spin meanwhile.
+static void test_silence_ends(void **state)
+{
+    struct server *server = *state;
+    server_start(server);
+    struct pollfd end = {.fd = server_connect(server), .events = POLLIN};
+    assert_int_equal(poll(&end, 1, 4 * LIMIT_HANDSHAKE_MS), 1);
+    char byte;
+    assert_true(recv(end.fd, &byte, 1, 0) <= 0);
+    (void)close(end.fd);
+    assert_true(server_said(server, "no handshake within its time"));
     assert_int_equal(server_stop(server), 0);
 }
 
@@ -350,6 +444,9 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, server_setup, server_teardown)
+        CASE(test_half_open_flood),
+        CASE(test_failure_rate),
+        CASE(test_silence_ends),
         CASE(test_pages_survive_a_kill),
         CASE(test_owners),
         CASE(test_refusals),

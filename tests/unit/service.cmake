@@ -5,3 +5,7 @@ if(TARGET server_core)
                 ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
                 LIBRARIES server_core)
 endif()
+# config: dsmd's settings, and the listener's count of failed handshakes.
+if(TARGET server_core)
+  add_unit_test(config SOURCES ${CMAKE_CURRENT_LIST_DIR}/config.c LIBRARIES server_core)
+endif()
