@@ -52,11 +52,11 @@ static void print_number(double value, int decimals)
 
 static void print_table(const struct perf_report *report)
 {
-    printf("%-6s %-34s %-16s %-5s %-7s %9s %9s %9s %-6s %9s %9s\n", "test", "metric", "trap",
+    printf("%-6s %-39s %-16s %-5s %-7s %9s %9s %9s %-6s %9s %9s\n", "test", "metric", "trap",
            "lanes", "waiting", "value", "min", "max", "unit", "limit", "ratio");
     for (size_t i = 0; i < report->count; i++) {
         const struct perf_row *row = &report->rows[i];
-        printf("%-6s %-34s %-16s %-5s %-7s", row->test, row->metric, row->trap, row->lanes,
+        printf("%-6s %-39s %-16s %-5s %-7s", row->test, row->metric, row->trap, row->lanes,
                row->waiting);
         print_number(row->value, 2);
         print_number(row->min, 2);
