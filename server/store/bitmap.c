@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which slots are taken. The lowest clear bit is wanted for every page written, and a store may have 2^32 slots, so
-// two levels of summaries stand above the bits: a summary bit says that the word below has no clear bit. The top
-// level has one bit for 4096 slots, is walked, and is 1 MiB for the largest store there can be (8 KiB for 1 TiB).
+// Which slots are taken. The lowest clear bit is wanted for every page written, and a store may
+// have 2^32 slots, so two levels of summaries stand above the bits: a summary bit says that the
+// word below has no clear bit. The top level has one bit for 4096 slots, is walked, and is 1 MiB
+// for the largest store there can be (8 KiB for 1 TiB).
 //
-// Lowest first keeps the files compact, reuses blocks that the file already has before new ones, and hands out
-// ascending runs, which one system call can write. A linked list of free slots was rejected: it scatters runs.
+// Lowest first keeps the files compact, reuses blocks that the file already has before new ones,
+// and hands out ascending runs, which one system call can write. A linked list of free slots was
+// rejected: it scatters runs.
 //
-// Memory comes from anonymous mappings, so a bitmap for a large and empty store costs address space only. Bits beyond
-// the end count as set: they are never found.
+// Memory comes from anonymous mappings, so a bitmap for a large and empty store costs address space
+// only. Bits beyond the end count as set: they are never found.
 //
 // Threads: none of its own; the owner holds its lock.
 #include "server/store/bitmap.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A large bitmap with summaries, so that the lowest clear bit is found without a walk over all of them. Memory is
-// touched only where bits are set.
+// A large bitmap with summaries, so that the lowest clear bit is found without a walk over all of
+// them. Memory is touched only where bits are set.
 #ifndef SERVER_STORE_BITMAP_H
 #define SERVER_STORE_BITMAP_H
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The store's own audit: whatever is kept as a count or a bit is counted again from the index, which is the only truth,
-// and compared. It is for tests and for an operator who asks; it stops all writing while it runs and costs a walk over
-// every block of index in use.
+// The store's own audit: whatever is kept as a count or a bit is counted again from the index,
+// which is the only truth, and compared. It is for tests and for an operator who asks; it stops all
+// writing while it runs and costs a walk over every block of index in use.
 //
-// Locks: all of them, [D], then every segment's [W] in the order of the list, then [A]. No one else holds two [W], so
-// the order among them does not matter. It waits for a writer that waits for readers, so it must not be called
-// inside a read section.
+// Locks: all of them, [D], then every segment's [W] in the order of the list, then [A]. No one else
+// holds two [W], so the order among them does not matter. It waits for a writer that waits for
+// readers, so it must not be called inside a read section.
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why the store's header and records are encoded by hand: they outlive the compiler that laid out a struct, and a
-// damaged one must be told from a good one before a single field is believed. The checksum guards against a torn or
-// rotten block, not against somebody who may write the directory anyway, so a CRC is enough; it is computed bit by bit
-// because a record is half a kilobyte and written at open, create and change of owner only. (A keyed hash would drag
-// libsodium into a second file.)
+// Why the store's header and records are encoded by hand: they outlive the compiler that laid out a
+// struct, and a damaged one must be told from a good one before a single field is believed. The
+// checksum guards against a torn or rotten block, not against somebody who may write the directory
+// anyway, so a CRC is enough; it is computed bit by bit because a record is half a kilobyte and
+// written at open, create and change of owner only. (A keyed hash would drag libsodium into a
+// second file.)
 //
 // Threads: pure functions.
 #include "server/store/codec.h"

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Little-endian bytes of the store's files: a cursor that writes or reads one field after another, and the checksum
-// over them. No struct is ever cast to bytes. The caller provides room for the sum of its fields.
+// Little-endian bytes of the store's files: a cursor that writes or reads one field after another,
+// and the checksum over them. No struct is ever cast to bytes. The caller provides room for the sum
+// of its fields.
 #ifndef SERVER_STORE_CODEC_H
 #define SERVER_STORE_CODEC_H
 

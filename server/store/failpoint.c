@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why failpoints are compiled into every build: the promise "a crash at any instruction loses nothing that was
-// acknowledged" is about the program that is shipped, so the crash tests run that program. One armed point per
-// store is enough: a test walks all points times many counts. The state lies in the store, read from the
-// environment once at open, so that two stores of one process do not meet here and nobody can arm a point later.
+// Why failpoints are compiled into every build: the promise "a crash at any instruction loses
+// nothing that was acknowledged" is about the program that is shipped, so the crash tests run that
+// program. One armed point per store is enough: a test walks all points times many counts. The
+// state lies in the store, read from the environment once at open, so that two stores of one
+// process do not meet here and nobody can arm a point later.
 //
-// Killing is SIGKILL to the process itself: no destructor, no flush, as a crash at that instruction would be.
+// Killing is SIGKILL to the process itself: no destructor, no flush, as a crash at that instruction
+// would be.
 //
 // Threads: failpoint_arm before the store is shared; failpoint_pass from any thread.
 #include "server/store/failpoint.h"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Named points between the steps of the store, at which a test can kill the process, fail the step or delay it:
-// DSM_FAILPOINT="write.entry:kill:17" kills at the 17th pass; also "error", and "delay-MS" (from that pass on). Compiled
-// in always, armed by the environment at store_open only; a point that is not armed costs one predicted branch.
+// Named points between the steps of the store, at which a test can kill the process, fail the step
+// or delay it: DSM_FAILPOINT="write.entry:kill:17" kills at the 17th pass; also "error", and
+// "delay-MS" (from that pass on). Compiled in always, armed by the environment at store_open only;
+// a point that is not armed costs one predicted branch.
 #ifndef SERVER_STORE_FAILPOINT_H
 #define SERVER_STORE_FAILPOINT_H
 
@@ -11,7 +12,8 @@
 
 #include "rpc/failure.h"
 
-// X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that only kill and delay fit.
+// X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that only
+// kill and delay fit.
 #define STORE_FAILPOINTS(X)                                                                        \
     X(OPEN_LOCKED, "open.locked", 1)     /* the lock is held, nothing was read */                  \
     X(OPEN_CREATED, "open.created", 1)   /* directories are there, the header is not */            \
@@ -59,7 +61,8 @@ struct failpoint {
     _Atomic uint64_t passes;
 };
 
-// NULL or "": nothing armed. -EINVAL with a sentence for what is not a point, an action that fits it and a count.
+// NULL or "": nothing armed. -EINVAL with a sentence for what is not a point, an action that fits
+// it and a count.
 int failpoint_arm(struct failpoint *point, const char *text, struct failure *failure);
 const char *failpoint_name(enum failpoint_id id);
 int failpoint_pass(struct failpoint *point); // counts, acts; 0 or -EIO

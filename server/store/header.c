@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why the header is a file of its own: it carries the lock that keeps a second daemon out, and the lock must be had
-// before anything else is looked at, also before it is decided whether there is a store at all. An OFD lock goes with
-// the open file, so closing some other descriptor of the file does not drop it, and it ends with the process.
+// Why the header is a file of its own: it carries the lock that keeps a second daemon out, and the
+// lock must be had before anything else is looked at, also before it is decided whether there is a
+// store at all. An OFD lock goes with the open file, so closing some other descriptor of the file
+// does not drop it, and it ends with the process.
 //
-// Layout: two copies, at 0 and at 4096, each: magic, format, sequence, fields, checksum. The valid copy with the higher
-// sequence counts; a write goes to the other one. The format number stands before the checksum is believed, so that
-// a store of the future is called that and not damaged.
+// Layout: two copies, at 0 and at 4096, each: magic, format, sequence, fields, checksum. The valid
+// copy with the higher sequence counts; a write goes to the other one. The format number stands
+// before the checksum is believed, so that a store of the future is called that and not damaged.
 //
 // Threads: the caller serialises.
 #include "server/store/header.h"

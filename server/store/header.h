@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The store's header file: who this store is, how often it was started, and how it was stopped. Two alternating copies
-// with sequence numbers, so that a crash while writing leaves the older one.
+// The store's header file: who this store is, how often it was started, and how it was stopped. Two
+// alternating copies with sequence numbers, so that a crash while writing leaves the older one.
 #ifndef SERVER_STORE_HEADER_H
 #define SERVER_STORE_HEADER_H
 
@@ -27,7 +27,8 @@ struct store_header {
 
 // Takes the OFD write lock: 0, -EBUSY, or another -errno.
 int header_lock(int fd);
-// 0; -ENOENT: nothing was ever written; -EPROTO: another format; -EINVAL: damaged; -EIO. Sentences for all but -ENOENT.
+// 0; -ENOENT: nothing was ever written; -EPROTO: another format; -EINVAL: damaged; -EIO. Sentences
+// for all but -ENOENT.
 int header_read(int fd, struct store_header *header, struct failure *failure);
 // Replaces the older copy; with `sync` it is on the medium before the return.
 int header_write(int fd, struct store_header *header, bool sync);

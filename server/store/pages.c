@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading, writing and discarding pages. A write is a plan: which pages of the run are newer than what is there, which of
-// them are zeros, and then one step after another for all of the plan: promise room, take slots, write data in
-// runs, sync (durability = power), and then page by page publish: slot word, version word, highest version. Only
-// then are the old slots retired. A crash between any two steps leaves each page either old or new: nothing that
-// the index names is ever written to.
+// Reading, writing and discarding pages. A write is a plan: which pages of the run are newer than
+// what is there, which of them are zeros, and then one step after another for all of the plan:
+// promise room, take slots, write data in runs, sync (durability = power), and then page by page
+// publish: slot word, version word, highest version. Only then are the old slots retired. A crash
+// between any two steps leaves each page either old or new: nothing that the index names is ever
+// written to.
 //
-// When a step fails for one page, the plan is cut there: earlier pages go on to be published, later ones give back
-// what they took. So `done` is exact.
+// When a step fails for one page, the plan is cut there: earlier pages go on to be published, later
+// ones give back what they took. So `done` is exact.
 //
 // Zeros are found here too, not only in the map: a client that does not look costs time, not room.
 //
-// A version that lags behind its slot after a crash (killed between the two words) makes a retry write the same page once
-// more, which is harmless; the other order would make a retry believe that the page was there.
+// A version that lags behind its slot after a crash (killed between the two words) makes a retry
+// write the same page once more, which is harmless; the other order would make a retry believe that
+// the page was there.
 //
-// A reader looks at an entry once, without a lock; between begin and end the slot it found is not used for anything
-// else (reclaim.c). On a disk pages are read into the thread's buffer, which has room for one run between begin and end.
+// A reader looks at an entry once, without a lock; between begin and end the slot it found is not
+// used for anything else (reclaim.c). On a disk pages are read into the thread's buffer, which has
+// room for one run between begin and end.
 //
-// Locks: [W] for the whole of a run; it may be held while waiting for limbo to drain, which only readers do, who take no lock.
+// Locks: [W] for the whole of a run; it may be held while waiting for limbo to drain, which only
+// readers do, who take no lock.
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -43,7 +47,8 @@ struct plan {
 
 static bool all_zeros(const uint8_t *data, size_t size)
 {
-    // Equal to itself one step on, and the first step zeros: all zeros. memcmp is the fastest loop there is.
+    // Equal to itself one step on, and the first step zeros: all zeros. memcmp is the fastest loop
+    // there is.
     static const uint8_t zeros[64];
     return memcmp(data, zeros, sizeof zeros) == 0 &&
            memcmp(data, data + sizeof zeros, size - sizeof zeros) == 0;
@@ -167,7 +172,8 @@ static int slots_write(const struct slot_class *class, uint32_t slot, struct iov
     return 0;
 }
 
-// Writes the data of pages[i..], as far as their slots are neighbours. Sets the end of what was written.
+// Writes the data of pages[i..], as far as their slots are neighbours. Sets the end of what was
+// written.
 static int plan_write_some(const struct plan *plan, uint32_t i, uint32_t *end)
 {
     struct iovec pieces[LIMIT_RUN_PAGES];

@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// When a slot that no index names any more may be used again: when every reader that might have found it before has
-// passed. Otherwise a reader that is sealing from the slot would send somebody else's page.
+// When a slot that no index names any more may be used again: when every reader that might have
+// found it before has passed. Otherwise a reader that is sealing from the slot would send somebody
+// else's page.
 //
-// Epochs. A reader notes the epoch when it begins; a retired slot goes into limbo under the epoch of its retirement;
-// the epoch moves on only when every reader at work noted the present one. So a reader that noted r holds the epoch
-// at r + 1 at most, and what was retired in epoch e is free when the epoch becomes e + 2: three lists suffice.
+// Epochs. A reader notes the epoch when it begins; a retired slot goes into limbo under the epoch
+// of its retirement; the epoch moves on only when every reader at work noted the present one. So a
+// reader that noted r holds the epoch at r + 1 at most, and what was retired in epoch e is free
+// when the epoch becomes e + 2: three lists suffice.
 //
-// Why that is enough: a slot is out of the index before it is retired, both in sequentially consistent order with the
-// notes. If moving the epoch on does not see a reader's note, then that reader looks at the index later, and does
-// not find the slot there. A reader that notes an epoch already gone only delays.
+// Why that is enough: a slot is out of the index before it is retired, both in sequentially
+// consistent order with the notes. If moving the epoch on does not see a reader's note, then that
+// reader looks at the index later, and does not find the slot there. A reader that notes an epoch
+// already gone only delays.
 //
-// Reference counting by readers was rejected: two atomic writes to shared lines for every page read. A lock for
-// readers was rejected: sealing takes microseconds per page.
+// Reference counting by readers was rejected: two atomic writes to shared lines for every page
+// read. A lock for readers was rejected: sealing takes microseconds per page.
 //
-// Threads: notes are atomics of the readers' own cache lines; lists and epoch are under [A]. A writer that waits for
-// limbo counts itself in `waiting` before it looks at the notes, and a reader clears its note before it looks at
-// `waiting`: one of them sees the other.
+// Threads: notes are atomics of the readers' own cache lines; lists and epoch are under [A]. A
+// writer that waits for limbo counts itself in `waiting` before it looks at the notes, and a reader
+// clears its note before it looks at `waiting`: one of them sees the other.
 #include <assert.h>
 #include <stddef.h>
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why a record is checked in full when it is read, although its checksum is good: the store's sizes, addresses and
-// mappings are computed from it, and a file may have been made by a program with other limits. What passes here can
-// be computed with: pages times entry size does not overflow, names end with NUL, the page size has a slot class.
+// Why a record is checked in full when it is read, although its checksum is good: the store's
+// sizes, addresses and mappings are computed from it, and a file may have been made by a program
+// with other limits. What passes here can be computed with: pages times entry size does not
+// overflow, names end with NUL, the page size has a slot class.
 //
-// Layout: magic, format, sequence, fields in the order of the struct, zeros, checksum in the last eight bytes. The
-// format number is looked at before the checksum, as in the header.
+// Layout: magic, format, sequence, fields in the order of the struct, zeros, checksum in the last
+// eight bytes. The format number is looked at before the checksum, as in the header.
 //
 // Threads: pure functions.
 #include "server/store/record.h"

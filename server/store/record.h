@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One copy of a segment's record as bytes. The first page of a segment's index file holds two of them.
+// One copy of a segment's record as bytes. The first page of a segment's index file holds two of
+// them.
 #ifndef SERVER_STORE_RECORD_H
 #define SERVER_STORE_RECORD_H
 

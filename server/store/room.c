@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether the place where a store lies can hold what the store promises. A tmpfs that is larger than the free memory, or
-// a disk that others fill, would turn a promise into an error of a later write, so it is looked at when the store
-// opens, while somebody is there to read the sentence. It is a look at one moment: nothing is reserved by it,
-// because filling a file system ahead would take memory that a sparse store may never need.
+// Whether the place where a store lies can hold what the store promises. A tmpfs that is larger
+// than the free memory, or a disk that others fill, would turn a promise into an error of a later
+// write, so it is looked at when the store opens, while somebody is there to read the sentence. It
+// is a look at one moment: nothing is reserved by it, because filling a file system ahead would
+// take memory that a sparse store may never need.
 //
-// Needed: capacity, headroom, and 1 % for index and counts. What the store's files hold already is not needed again.
-// On tmpfs the same must be available as memory (MemAvailable); a limit of the memory cgroup is not looked at.
+// Needed: capacity, headroom, and 1 % for index and counts. What the store's files hold already is
+// not needed again. On tmpfs the same must be available as memory (MemAvailable); a limit of the
+// memory cgroup is not looked at.
 //
 // Threads: only the thread that opens the store.
 #include <dirent.h>

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The life of an index file. It is made under a temporary name and renamed, so that a segment and its record appear
-// together, and it vanishes with one unlink. A change of the record goes to the older of two copies.
+// The life of an index file. It is made under a temporary name and renamed, so that a segment and
+// its record appear together, and it vanishes with one unlink. A change of the record goes to the
+// older of two copies.
 //
-// On tmpfs the file is mapped and is itself the working copy: a page is published by two atomic stores, and nothing
-// needs to be written back. On a disk a read error would reach such a mapping as a signal, and write-back would
-// know nothing of the order of data and index; there the working copy is anonymous memory, filled at open, and each
-// change is written to the file before it is published.
+// On tmpfs the file is mapped and is itself the working copy: a page is published by two atomic
+// stores, and nothing needs to be written back. On a disk a read error would reach such a mapping
+// as a signal, and write-back would know nothing of the order of data and index; there the working
+// copy is anonymous memory, filled at open, and each change is written to the file before it is
+// published.
 //
-// The file is sparse: an empty 1 TiB segment takes 4 KiB. Blocks of entries get room (fallocate) before they are stored to,
-// so that shortage is an errno and not a SIGBUS. For a thin segment each block is taken from the capacity; for others
-// they are within the 1 % that the start check adds.
+// The file is sparse: an empty 1 TiB segment takes 4 KiB. Blocks of entries get room (fallocate)
+// before they are stored to, so that shortage is an errno and not a SIGBUS. For a thin segment each
+// block is taken from the capacity; for others they are within the 1 % that the start check adds.
 //
-// Failure: once the file may say something else than memory (a commit or sync that failed), the store is `failed` and
-// takes no slot any more, so nothing that the file may still name is ever overwritten.
+// Failure: once the file may say something else than memory (a commit or sync that failed), the
+// store is `failed` and takes no slot any more, so nothing that the file may still name is ever
+// overwritten.
 //
 // Locks: [W], but for create and open, when nobody else knows the segment.
 #include "server/store/segment.h"
@@ -257,7 +260,8 @@ int segment_unlink(struct store_segment *segment)
         return -errno;
     }
     if (segment->slots->power && fsync(segment->directory) != 0) {
-        // It may come back after a power loss, so its slots must stay as they are: nothing is written any more.
+        // It may come back after a power loss, so its slots must stay as they are: nothing is
+        // written any more.
         atomic_store(&segment->slots->failed, true);
     }
     return 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A segment's index file, segments/<id in hex>: its record in the first 4 KiB, then 16 bytes for each page. The index
-// is the only truth about which page lies in which slot.
+// A segment's index file, segments/<id in hex>: its record in the first 4 KiB, then 16 bytes for
+// each page. The index is the only truth about which page lies in which slot.
 #ifndef SERVER_STORE_SEGMENT_H
 #define SERVER_STORE_SEGMENT_H
 
@@ -34,7 +34,8 @@ static inline uint32_t entry_slot(uint64_t word)
     return (word & ENTRY_SLOT) != 0 ? (uint32_t)(word >> 8) : SLOT_NONE;
 }
 
-// Locks: [W] segment.lock, before [A]. [D] store.lock. [c] constant. [a] atomic. Entries: written under [W], read by all.
+// Locks: [W] segment.lock, before [A]. [D] store.lock. [c] constant. [a] atomic. Entries: written
+// under [W], read by all.
 struct store_segment {
     struct store_segment *next;  // [D]
     struct slot_class *class;    // [c]
@@ -71,7 +72,8 @@ int segment_record_write(struct store_segment *segment, const struct store_segme
 
 // Room in the file for a page's entry: 0, -ENOSPC, -EIO. Under [W].
 int segment_prepare(struct store_segment *segment, uint64_t page);
-// On a disk: entries and the highest version into the file, before they are published. 0 or -EIO. Under [W].
+// On a disk: entries and the highest version into the file, before they are published. 0 or -EIO.
+// Under [W].
 int segment_commit(struct store_segment *segment, uint64_t first, const uint64_t (*entries)[2],
                    uint32_t count, uint64_t highest);
 void segment_highest_set(struct store_segment *segment, uint64_t version); // under [W]

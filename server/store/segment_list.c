@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Segments come, go and are found again. The order of a create: space is promised, the id counted in the header, the
-// file made under another name, renamed, and only then the segment is in the list. A removal goes the other way round:
-// out of the directory, then out of the list, then its slots into limbo, then the promise. So at any crash a segment is
-// there with its record or not there at all, and no id is given twice.
+// Segments come, go and are found again. The order of a create: space is promised, the id counted
+// in the header, the file made under another name, renamed, and only then the segment is in the
+// list. A removal goes the other way round: out of the directory, then out of the list, then its
+// slots into limbo, then the promise. So at any crash a segment is there with its record or not
+// there at all, and no id is given twice.
 //
-// At open a promise beyond the capacity is accepted: it can only come from a promise that was in order when it was made
-// (an index block of a thin segment that a crash left half charged), and refusing would lose pages.
+// At open a promise beyond the capacity is accepted: it can only come from a promise that was in
+// order when it was made (an index block of a thin segment that a crash left half charged), and
+// refusing would lose pages.
 //
-// Locks: [D]; store_segment_next takes it, so the catalog may list while another thread writes pages.
+// Locks: [D]; store_segment_next takes it, so the catalog may list while another thread writes
+// pages.
 #include "server/store/segment_list.h"
 
 #include <dirent.h>

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Reading an index file at open, when nothing in it is believed yet. The index is the only truth about slots: there is
-// no free list on the medium that could disagree with it. So every entry is visited once, but only where the file has
-// data (SEEK_DATA): a 1 TiB segment with one page opens as fast as a small one.
+// Reading an index file at open, when nothing in it is believed yet. The index is the only truth
+// about slots: there is no free list on the medium that could disagree with it. So every entry is
+// visited once, but only where the file has data (SEEK_DATA): a 1 TiB segment with one page opens
+// as fast as a small one.
 //
-// Damage ends the open with a sentence. To go on with the rest was rejected: a page that silently became zeros
-// is the one thing that the store must never do, and a slot named twice would show one tenant the other's page.
-// What a crash leaves behind is not damage: a version that lags behind its slot, a highest version that lags behind
-// the entries (it is computed anew), blocks with no entry.
+// Damage ends the open with a sentence. To go on with the rest was rejected: a page that silently
+// became zeros is the one thing that the store must never do, and a slot named twice would show one
+// tenant the other's page. What a crash leaves behind is not damage: a version that lags behind its
+// slot, a highest version that lags behind the entries (it is computed anew), blocks with no entry.
 //
 // Threads: only the thread that opens the store.
 #include "server/store/segment_scan.h"

@@ -1,23 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why slots are counted twice, as promised and as taken. Promised bytes decide whether a segment may be made or a thin
-// one may grow: at most the capacity. Taken slots (in use, being written, or in limbo until the last reader has
-// passed) are what the medium really holds: at most capacity + headroom. So a write into promised space can be delayed
-// by limbo but never refused. Index blocks of thin segments are promised like pages, else a thin segment of zeros
-// would take memory that nobody counted.
+// Why slots are counted twice, as promised and as taken. Promised bytes decide whether a segment
+// may be made or a thin one may grow: at most the capacity. Taken slots (in use, being written, or
+// in limbo until the last reader has passed) are what the medium really holds: at most capacity +
+// headroom. So a write into promised space can be delayed by limbo but never refused. Index blocks
+// of thin segments are promised like pages, else a thin segment of zeros would take memory that
+// nobody counted.
 //
-// Free slots keep their blocks in the file, for reuse. Only when the blocks of all files would exceed capacity +
-// headroom are free ones punched out, whichever page size they belong to. Files have no length set ahead: a write
-// beyond the end extends them, so an index entry that points beyond the end is known to be damage.
+// Free slots keep their blocks in the file, for reuse. Only when the blocks of all files would
+// exceed capacity + headroom are free ones punched out, whichever page size they belong to. Files
+// have no length set ahead: a write beyond the end extends them, so an index entry that points
+// beyond the end is known to be damage.
 //
-// Data is written with pwrite, never through the mapping: shortage is then an errno and not a SIGBUS. The mapping is
-// made once for all slots that the class may ever have; pages beyond the end of the file are never touched.
+// Data is written with pwrite, never through the mapping: shortage is then an errno and not a
+// SIGBUS. The mapping is made once for all slots that the class may ever have; pages beyond the end
+// of the file are never touched.
 //
-// Sync errors are reported to one caller only by the kernel, so syncs of a file are serialised and the first failure
-// stops all writing to the store ("failed"): no acknowledgement may rest on another's lost data.
+// Sync errors are reported to one caller only by the kernel, so syncs of a file are serialised and
+// the first failure stops all writing to the store ("failed"): no acknowledgement may rest on
+// another's lost data.
 //
-// Locks: [A] innermost, short, no I/O under it but punching. slots_take sleeps on a condition of [A] and may be called
-// with a segment's lock held, but never inside a read section, or it would wait for itself.
+// Locks: [A] innermost, short, no I/O under it but punching. slots_take sleeps on a condition of
+// [A] and may be called with a segment's lock held, but never inside a read section, or it would
+// wait for itself.
 #include "server/store/slots.h"
 
 #include <assert.h>
@@ -257,7 +262,8 @@ static bool punch_locked(struct slot_class *class)
             backed_set(class, end++, false);
         }
         class->punch_at = word;
-        // Where punching is not supported the blocks stay; shortage is then an errno of the next write.
+        // Where punching is not supported the blocks stay; shortage is then an errno of the next
+        // write.
         (void)fallocate(class->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                         (off_t)first * class->page_bytes, (off_t)(end - first) * class->page_bytes);
         (void)failpoint_at(class->owner->failpoint, FAILPOINT_SLOT_PUNCH);

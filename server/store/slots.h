@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Slots: places of one page in the data files, one file for each page size, all within one capacity. This room knows
-// no segments: it hands out slots, counts what was promised, and takes slots back when no reader can be using them.
+// Slots: places of one page in the data files, one file for each page size, all within one
+// capacity. This room knows no segments: it hands out slots, counts what was promised, and takes
+// slots back when no reader can be using them.
 #ifndef SERVER_STORE_SLOTS_H
 #define SERVER_STORE_SLOTS_H
 
@@ -17,7 +18,8 @@
 enum { SLOT_CLASSES = 9, SLOT_EPOCHS = 3 }; // 4 KiB to 1 MiB
 #define SLOT_NONE UINT32_MAX
 
-// Locks. [A] slots.lock, the innermost. [S] slot_class.sync. [c] constant once made. [a] atomic. [t] its thread's.
+// Locks. [A] slots.lock, the innermost. [S] slot_class.sync. [c] constant once made. [a] atomic.
+// [t] its thread's.
 struct slot_reader {
     _Alignas(64) _Atomic uint64_t epoch; // [a] 0: not reading
     _Atomic bool used;                   // [a] a thread has this place
@@ -70,7 +72,8 @@ int slots_adopt(struct slot_class *class, uint32_t slot);
 bool slots_promise(struct slots *slots, uint64_t page_bytes, uint64_t index_bytes);
 void slots_unpromise(struct slots *slots, uint64_t page_bytes, uint64_t index_bytes);
 
-// `count` ascending slots with one reference each; waits for limbo to drain where needed. 0 or -EIO (medium failed).
+// `count` ascending slots with one reference each; waits for limbo to drain where needed. 0 or -EIO
+// (medium failed).
 int slots_take(struct slot_class *class, uint32_t count, uint32_t *taken);
 // Slots that nobody ever saw.
 void slots_give_back(struct slot_class *class, uint32_t count, const uint32_t *given);

@@ -2,21 +2,24 @@
 //
 // Opening and closing a store, and its segments as a set.
 //
-// Open, in this order: directory, lock on the header, header, room, indexes (references are counted anew), then the mark
-// "in use" with the next incarnation. Whatever fails before the mark leaves the header as it was, so that a
-// refused store is refused again and not taken for a store that was stopped well.
+// Open, in this order: directory, lock on the header, header, room, indexes (references are counted
+// anew), then the mark "in use" with the next incarnation. Whatever fails before the mark leaves
+// the header as it was, so that a refused store is refused again and not taken for a store that was
+// stopped well.
 //
-// What survives what. A process crash: everything, since all of it lies in the kernel's pages of the files. A clean
-// stop: everything was synced, then marked. A host that went down without it: on a disk, the order in which pages
-// reached the medium is unknown, so the store is refused whole, unless the header says that it was last used with
-// durability = power, where each step was synced before the next. Opening with durability = power syncs all first,
-// since what was written before was written without that promise. On tmpfs the directory is empty after a boot; one
-// that is not was copied from somewhere, and the same rule refuses it unless the copy was made after a clean stop.
+// What survives what. A process crash: everything, since all of it lies in the kernel's pages of
+// the files. A clean stop: everything was synced, then marked. A host that went down without it: on
+// a disk, the order in which pages reached the medium is unknown, so the store is refused whole,
+// unless the header says that it was last used with durability = power, where each step was synced
+// before the next. Opening with durability = power syncs all first, since what was written before
+// was written without that promise. On tmpfs the directory is empty after a boot; one that is not
+// was copied from somewhere, and the same rule refuses it unless the copy was made after a clean
+// stop.
 //
 // A new store appears with its header; a crash before leaves a directory that counts as empty.
 //
-// Ids of segments come from a counter in the header, counted before the segment's file appears, so none is ever
-// given twice; the end of the addresses ever used is kept with it.
+// Ids of segments come from a counter in the header, counted before the segment's file appears, so
+// none is ever given twice; the end of the addresses ever used is kept with it.
 //
 // Locks: [D] for header and list; create and remove are serialised by the catalog besides.
 #include <errno.h>

@@ -12,7 +12,8 @@
 #include "server/store/slots.h"
 #include "server/store/store.h"
 
-// Locks, in this order: [D] store.lock, [W] segment.lock (several only in store_check), [A] slots.lock.
+// Locks, in this order: [D] store.lock, [W] segment.lock (several only in store_check), [A]
+// slots.lock.
 struct store {
     int directory;          // [c]
     int segments_directory; // [c]
@@ -26,8 +27,8 @@ struct store {
     struct slots slots;
 };
 
-// What the directory should be able to hold: -ENOSPC or -ENOMEM with a sentence with figures. Room that the store's files
-// have already counts as free.
+// What the directory should be able to hold: -ENOSPC or -ENOMEM with a sentence with figures. Room
+// that the store's files have already counts as free.
 int room_check(int directory, int segments_directory, uint64_t capacity_bytes, bool tmpfs,
                struct failure *failure);
 // 0 or -EINVAL: something is in the directory that is not of an unfinished new store.

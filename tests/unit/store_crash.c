@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Killed between any two steps. A child runs a seeded random script of creates, writes, discards, updates and removes
-// on a store, with one failpoint armed to kill it at its n-th pass; what it attempts and what was acknowledged it notes
-// in memory that it shares with the parent. The parent opens the store and compares: each page holds what was
-// acknowledged last or what was attempted after it, whole; each segment whose create was acknowledged is there and none
-// whose remove was; the audit passes. Then it does what a client would do, tries the interrupted operation
-// again, sees it done, and the next child goes on with the same store.
+// Killed between any two steps. A child runs a seeded random script of creates, writes, discards,
+// updates and removes on a store, with one failpoint armed to kill it at its n-th pass; what it
+// attempts and what was acknowledged it notes in memory that it shares with the parent. The parent
+// opens the store and compares: each page holds what was acknowledged last or what was attempted
+// after it, whole; each segment whose create was acknowledged is there and none whose remove was;
+// the audit passes. Then it does what a client would do, tries the interrupted operation again,
+// sees it done, and the next child goes on with the same store.
 //
-// Each point must have killed at its first pass on a medium where it is passed at all, so no line of this test is
-// vacuous. The child uses no cmocka: it ends with a code that names the line.
+// Each point must have killed at its first pass on a medium where it is passed at all, so no line
+// of this test is vacuous. The child uses no cmocka: it ends with a code that names the line.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -207,7 +208,8 @@ static void child_script(struct script *script, const char *point)
     CHILD_MUST(store_close(&script->rig->store) == 0);
 }
 
-// In the parent: what a page holds against what was noted. Then the interrupted attempt once more, as a client would.
+// In the parent: what a page holds against what was noted. Then the interrupted attempt once more,
+// as a client would.
 static void verify_page(struct script *script, unsigned which, uint64_t number)
 {
     struct store_segment *segment = script->segments[which];
@@ -335,7 +337,8 @@ static void *overwrite(void *context)
     return NULL;
 }
 
-// Slots of one page size fill the headroom while a reader holds them; another page size then needs their blocks.
+// Slots of one page size fill the headroom while a reader holds them; another page size then needs
+// their blocks.
 static void child_punch(struct script *script, const char *point)
 {
     pthread_t thread;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the store refuses to open, and with which sentence: no store, another's directory, in use, a format of the future,
-// damage, a host that went down, no room. Damage is made by writing into the files, so the tests know the layout:
-// header copies at 0 and 4096, record copies at 0 and 1024, entries from 4096.
+// What the store refuses to open, and with which sentence: no store, another's directory, in use, a
+// format of the future, damage, a host that went down, no room. Damage is made by writing into the
+// files, so the tests know the layout: header copies at 0 and 4096, record copies at 0 and 1024,
+// entries from 4096.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -169,7 +170,8 @@ static void test_damaged_header(void **state)
     rig_open(rig);
     store_facts(rig->store, &facts);
     assert_int_equal(store_close(&rig->store), 0);
-    // Either copy may be torn: the store opens with the other. The header is written at open, so look at each anew.
+    // Either copy may be torn: the store opens with the other. The header is written at open, so
+    // look at each anew.
     for (long copy = 0; copy < 2; copy++) {
         rig_poke(rig, "header", copy * 4096 + 40, "torn", 4);
         rig_open(rig);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Why the store's tests run three times, on tmpfs, on a disk, and on a disk with durability = power: the three take
-// different ways through the store (mapping or buffer, working copy in the file or in memory, synced or not) and
-// promise the same. A medium that the machine lacks, or that has no room, is left out and said so; when none is
-// left the program exits with 77.
+// Why the store's tests run three times, on tmpfs, on a disk, and on a disk with durability =
+// power: the three take different ways through the store (mapping or buffer, working copy in the
+// file or in memory, synced or not) and promise the same. A medium that the machine lacks, or that
+// has no room, is left out and said so; when none is left the program exits with 77.
 //
-// A page verifies itself: every word follows from segment, page and version, so a page that is torn, somebody else's or
-// out of a slot used twice is found by looking at it alone.
+// A page verifies itself: every word follows from segment, page and version, so a page that is
+// torn, somebody else's or out of a slot used twice is found by looking at it alone.
 #include "tests/unit/store_rig.h"
 
 #include <setjmp.h>
@@ -24,6 +24,8 @@
 #include <unistd.h>
 
 const char *const rig_medium_names[RIG_MEDIA] = {"tmpfs", "disk", "power"};
+
+enum rig_medium rig_medium;
 
 static const char *medium_parent(enum rig_medium medium)
 {
@@ -122,6 +124,46 @@ void rig_end(struct rig *rig)
         assert_int_equal(store_close(&rig->store), 0);
     }
     directory_remove(rig->directory);
+}
+
+int rig_setup(void **state)
+{
+    struct rig *rig = malloc(sizeof *rig);
+    rig_make(rig, rig_medium, 4 << 20);
+    rig_open(rig);
+    *state = rig;
+    return 0;
+}
+
+void rig_check(struct rig *rig)
+{
+    struct failure failure = {""};
+    if (store_check(rig->store, &failure) != 0) {
+        fail_msg("store_check: %s", failure.text);
+    }
+}
+
+int rig_teardown(void **state)
+{
+    struct rig *rig = *state;
+    rig_check(rig);
+    rig_end(rig);
+    free(rig);
+    return 0;
+}
+
+struct store_facts rig_facts(struct rig *rig)
+{
+    struct store_facts facts;
+    store_facts(rig->store, &facts);
+    return facts;
+}
+
+int rig_create_error(struct rig *rig, const char *name, uint64_t bytes, uint32_t page_bytes)
+{
+    struct store_segment_record record = rig_record(name, bytes, page_bytes, false);
+    struct store_segment *segment = NULL;
+    return store_segment_create(rig->store, &record, &segment);
 }
 
 void rig_path(const struct rig *rig, const char *name, char path[256])

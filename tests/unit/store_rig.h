@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the store's tests share: a directory on the medium under test, segments, pages that verify themselves.
+// What the store's tests share: a directory on the medium under test, segments, pages that verify
+// themselves.
 #ifndef TESTS_UNIT_STORE_RIG_H
 #define TESTS_UNIT_STORE_RIG_H
 
@@ -8,6 +9,8 @@
 
 enum rig_medium { RIG_TMPFS, RIG_DISK, RIG_POWER, RIG_MEDIA };
 extern const char *const rig_medium_names[RIG_MEDIA];
+
+extern enum rig_medium rig_medium; // under test, for rig_setup
 
 struct rig {
     enum rig_medium medium;
@@ -23,6 +26,12 @@ void rig_open(struct rig *rig);         // must succeed
 void rig_reopen(struct rig *rig);
 int rig_try(struct rig *rig, struct failure *failure); // opens and closes again
 void rig_end(struct rig *rig);                         // closes and removes
+int rig_setup(void **state);                           // an open store of 4 MiB
+int rig_teardown(void **state);                        // audits it first
+void rig_check(struct rig *rig);
+struct store_facts rig_facts(struct rig *rig);
+// Tries to make a segment with room for all its pages.
+int rig_create_error(struct rig *rig, const char *name, uint64_t bytes, uint32_t page_bytes);
 void rig_path(const struct rig *rig, const char *name, char path[256]);
 void rig_poke(const struct rig *rig, const char *name, long offset, const void *bytes, size_t size);
 

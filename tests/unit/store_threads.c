@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Readers against writers: while a page is overwritten again and again, a reader sees one whole version of it, never an
-// older one than it saw before, and what it found stays unchanged until it ends its section. Slots are handed out lowest
-// first, so a slot that came back too early would be written to at once and be seen. Work is counted, not timed.
+// Readers against writers: while a page is overwritten again and again, a reader sees one whole
+// version of it, never an older one than it saw before, and what it found stays unchanged until it
+// ends its section. Slots are handed out lowest first, so a slot that came back too early would be
+// written to at once and be seen. Work is counted, not timed.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
