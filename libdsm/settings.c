@@ -46,8 +46,8 @@ int settings_parse_bytes(const char *text, uint64_t *bytes)
         return -EINVAL;
     }
     unsigned shift = 0;
-    const char *suffix = *rest != 0 ? strchr(suffixes, *rest & ~0x20) : NULL;
-    if (suffix != NULL) {
+    const char *suffix = strchr(suffixes, *rest & ~0x20);
+    if (suffix != NULL && *suffix != 0) {
         shift = 10 * (unsigned)(suffix - suffixes + 1);
         rest++;
     }
@@ -75,6 +75,7 @@ static int parse_choice(const char *choices, const char *text, uint64_t *index)
 static int parse(const struct row *row, const char *text, void *field)
 {
     const char *rest = "";
+    uint64_t number;
     switch (row->type) {
     case TYPE_text:
         if (strlen(text) >= sizeof(settings_text)) {
@@ -86,9 +87,18 @@ static int parse(const struct row *row, const char *text, void *field)
         return settings_parse_bytes(text, field);
     case TYPE_choice:
         return parse_choice(row->fallback, text, field);
+    case TYPE_milliseconds:
+        if (parse_number(text, &number, &rest) != 0 || number > INT64_MAX / 1000000) {
+            return -EINVAL; // as nanoseconds it must fit
+        }
+        break;
     default:
-        return parse_number(text, field, &rest) == 0 && *rest == 0 ? 0 : -EINVAL;
+        if (parse_number(text, &number, &rest) != 0) {
+            return -EINVAL;
+        }
     }
+    memcpy(field, &number, sizeof number);
+    return *rest == 0 ? 0 : -EINVAL;
 }
 
 static const char *expectation(const struct row *row)

@@ -4,8 +4,9 @@
 // fills as it is touched is simpler than levels of our own, costs nothing for pages nobody looks at, and is read by the
 // fault's handler without any step that could fail.
 //
-// The word is one futex: state and flags together, so that a sleeper notices any change. Waking is apart from moving, for a
-// whole run is moved under one hold of the lock.
+// The word is one futex: state, flags and a count of changes together, so that a sleeper notices any change, and a thread that
+// faults again can tell whether anything happened meanwhile. Waking is apart from moving, for a whole run is moved
+// under one hold of the lock.
 #include "libdsm/page/page_table.h"
 
 #include <assert.h>
@@ -79,9 +80,12 @@ static bool has_frame(enum page_state state)
     return state == PAGE_RESIDENT || state == PAGE_WRITING || state == PAGE_DISCARDING;
 }
 
+// Every change makes it another word, also one that ends where it began.
 static void swap_word(struct page_entry *entry, uint32_t word)
 {
-    atomic_store_explicit(&entry->word, word, memory_order_release);
+    if (word != page_word(entry)) {
+        atomic_store_explicit(&entry->word, word + PAGE_CHANGE_COUNT, memory_order_release);
+    }
 }
 
 void page_move(struct page_table *table, uint64_t page, enum page_state to)

@@ -27,6 +27,7 @@ uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page)
     }
     struct frame *f = &r->frames[frame];
     r->free_head = f->next;
+    r->in_use++;
     *f = (struct frame){
         .page = page, .segment = segment, .used = true, .next = FRAME_NONE, .previous = FRAME_NONE};
     return frame;
@@ -59,6 +60,7 @@ void replacement_remove(struct replacement *r, uint32_t frame)
     r->frames[frame].used = false;
     r->frames[frame].next = r->free_head;
     r->free_head = frame;
+    r->in_use--;
 }
 
 void replacement_age(struct replacement *r, uint32_t frame)

@@ -21,7 +21,8 @@ struct frame { // whose page it holds
 
 struct replacement {
     struct frame *frames;
-    uint32_t count; // of frames in the table
+    uint32_t count;  // of frames in the table
+    uint32_t in_use; // of these
     uint32_t hand;
     uint32_t free_head;
     uint32_t aged_head, aged_tail;
