@@ -73,11 +73,11 @@ static void call_refuse(struct grpc_front *front, grpc_call *call, grpc_status_c
         {.op = GRPC_OP_RECV_CLOSE_ON_SERVER,
          .data.recv_close_on_server.cancelled = &stray->cancelled},
     };
-    stray->tag = (struct grpc_tag){GRPC_TAG_STRAY, stray};
     stray->call = call;
     calls_count(front, 1);
     grpc_call_error error =
-        grpc_call_start_batch(call, ops, sizeof(ops) / sizeof(ops[0]), &stray->tag, NULL);
+        grpc_call_start_batch(call, ops, sizeof(ops) / sizeof(ops[0]),
+                              grpc_tag_hand(&stray->tag, GRPC_TAG_STRAY, stray), NULL);
     assert(error == GRPC_CALL_OK);
     (void)error;
 }
@@ -131,13 +131,13 @@ static void call_arrived(struct grpc_front *front, grpc_call *call, bool known)
 static void arm(struct grpc_front *front, struct grpc_arm *arm)
 {
     arm->call = NULL;
-    arm->tag = (struct grpc_tag){GRPC_TAG_CALL, arm};
     grpc_call_details_init(&arm->details);
     grpc_metadata_array_init(&arm->metadata);
     pthread_mutex_lock(&front->lock); // stop() may not shut the server down in between
     bool asked = !front->stopping &&
-                 grpc_server_request_call(front->server, &arm->call, &arm->details, &arm->metadata,
-                                          front->queue, front->queue, &arm->tag) == GRPC_CALL_OK;
+                 grpc_server_request_call(
+                     front->server, &arm->call, &arm->details, &arm->metadata, front->queue,
+                     front->queue, grpc_tag_hand(&arm->tag, GRPC_TAG_CALL, arm)) == GRPC_CALL_OK;
     front->calls += asked;
     pthread_mutex_unlock(&front->lock);
     if (!asked) {
@@ -167,10 +167,10 @@ static void front_shut_down(struct grpc_front *front)
     pthread_mutex_unlock(&front->lock);
 }
 
-static void dispatch(struct grpc_worker *worker, const struct grpc_tag *tag, bool good)
+static void dispatch(struct grpc_worker *worker, struct grpc_tag *tag, bool good)
 {
     struct grpc_front *front = worker->front;
-    switch (tag->kind) {
+    switch ((enum grpc_tag_kind)atomic_load_explicit(&tag->kind, memory_order_acquire)) {
     case GRPC_TAG_CALL:
         arm_done(front, tag->owner, good);
         break;
@@ -276,8 +276,8 @@ static void peers_cut(struct grpc_front *front)
 static void server_stop(struct grpc_front *front)
 {
     peers_cut(front);
-    front->on_shutdown = (struct grpc_tag){GRPC_TAG_SHUTDOWN, front};
-    grpc_server_shutdown_and_notify(front->server, front->queue, &front->on_shutdown);
+    grpc_server_shutdown_and_notify(front->server, front->queue,
+                                    grpc_tag_hand(&front->on_shutdown, GRPC_TAG_SHUTDOWN, front));
     grpc_server_cancel_all_calls(front->server);
     pthread_mutex_lock(&front->lock);
     while (!front->shut_down || front->peer_count > 0 || front->calls > 0) {

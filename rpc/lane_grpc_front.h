@@ -20,18 +20,29 @@ enum {
     WATCHDOG_SEALED_SHIFT = 7,   // 1/128 of what was answered: window updates
 };
 
-// What comes back from the completion queue is the address of one of these.
+enum grpc_tag_kind {
+    GRPC_TAG_CALL,
+    GRPC_TAG_RECEIVED,
+    GRPC_TAG_SENT,
+    GRPC_TAG_OVER,
+    GRPC_TAG_STRAY,
+    GRPC_TAG_SHUTDOWN
+};
+
+// What comes back from the completion queue is the address of one of these. The kind is stored with
+// release order when the tag is handed to gRPC and loaded with acquire order when it comes back, so
+// whoever takes the tag sees what was written before, whatever gRPC does in between.
 struct grpc_tag {
-    enum {
-        GRPC_TAG_CALL,
-        GRPC_TAG_RECEIVED,
-        GRPC_TAG_SENT,
-        GRPC_TAG_OVER,
-        GRPC_TAG_STRAY,
-        GRPC_TAG_SHUTDOWN
-    } kind;
+    _Atomic int kind; // of enum grpc_tag_kind
     void *owner;
 };
+static inline struct grpc_tag *grpc_tag_hand(struct grpc_tag *tag, enum grpc_tag_kind kind,
+                                             void *owner)
+{
+    tag->owner = owner;
+    atomic_store_explicit(&tag->kind, (int)kind, memory_order_release);
+    return tag;
+}
 
 struct grpc_answer { // sealed, waits for its turn to be sent
     TAILQ_ENTRY(grpc_answer) link;
@@ -63,7 +74,7 @@ struct grpc_peer {
     size_t out_bytes;                  // R: of sending and answers
     struct grpc_byte_buffer *received; // while the receive batch is out: gRPC's; then M
     int cancelled;                     // gRPC's
-    struct grpc_tag on_received;       // const, as the next two
+    struct grpc_tag on_received;
     struct grpc_tag on_sent;
     struct grpc_tag on_over;
 };

@@ -2,8 +2,10 @@
 //
 // One connection of the gRPC front, from the moment its only call appears until closed().
 //
-//   added --call--> receiving --message--> in work --answered--> receiving ...   each answer: queued -> sending
-//     \--cut without a call----------------\----------------\--> over --nothing pending--> closed
+//   added --call--> receiving --message--> in work --answered--> receiving ...
+//     \--cut---------------\----------------\--> over --nothing pending--> closed
+//
+// Each answer: queued -> sending -> freed.
 //
 // One message is received at a time: the next receive is asked for when the service has answered
 // and the peer's answers are below their limit, so HTTP/2's own flow control holds back a client
@@ -49,9 +51,6 @@ struct grpc_peer *grpc_peer_create(struct grpc_front *front, int fd, struct nois
     peer->grpc_fd = fd;
     peer->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     peer->tcp = lane_front_socket_is_tcp(fd);
-    peer->on_received = (struct grpc_tag){GRPC_TAG_RECEIVED, peer};
-    peer->on_sent = (struct grpc_tag){GRPC_TAG_SENT, peer};
-    peer->on_over = (struct grpc_tag){GRPC_TAG_OVER, peer};
     return peer;
 }
 
@@ -160,9 +159,10 @@ static void settle(struct grpc_peer *peer)
 }
 
 static void batch_locked(struct grpc_peer *peer, const grpc_op *ops, size_t count,
-                         struct grpc_tag *tag)
+                         struct grpc_tag *tag, enum grpc_tag_kind kind)
 {
-    grpc_call_error error = grpc_call_start_batch(peer->call, ops, count, tag, NULL);
+    grpc_call_error error =
+        grpc_call_start_batch(peer->call, ops, count, grpc_tag_hand(tag, kind, peer), NULL);
     assert(error == GRPC_CALL_OK); // anything else is our own mistake
     peer->pending += error == GRPC_CALL_OK;
 }
@@ -170,7 +170,7 @@ static void batch_locked(struct grpc_peer *peer, const grpc_op *ops, size_t coun
 static void receive_locked(struct grpc_peer *peer)
 {
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &peer->received};
-    batch_locked(peer, &op, 1, &peer->on_received);
+    batch_locked(peer, &op, 1, &peer->on_received, GRPC_TAG_RECEIVED);
 }
 
 void grpc_peer_gone(struct grpc_peer *peer)
@@ -194,7 +194,7 @@ bool grpc_peer_attach(struct grpc_peer *peer, grpc_call *call)
     bool free_for_it = peer->call == NULL && !peer->final;
     if (free_for_it) {
         peer->call = call;
-        batch_locked(peer, first, 2, &peer->on_over);
+        batch_locked(peer, first, 2, &peer->on_over, GRPC_TAG_OVER);
         receive_locked(peer);
         if (lane_peer_reason(&peer->head) != 0) {
             cut_locked(peer);
@@ -326,7 +326,7 @@ static void send_next_locked(struct grpc_peer *peer)
                       .data.send_message.send_message = answer->buffer};
         TAILQ_REMOVE(&peer->answers, answer, link);
         peer->sending = answer;
-        batch_locked(peer, &op, 1, &peer->on_sent);
+        batch_locked(peer, &op, 1, &peer->on_sent, GRPC_TAG_SENT);
     }
 }
 

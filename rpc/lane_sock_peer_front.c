@@ -3,8 +3,8 @@
 // One connection of the sock front. Everything here runs on the thread that the peer was given to
 // when it came, except sock_shut(), which only rings.
 //
-//   header --opened, payload--> buffer wanted --taken or granted--> payload --complete--> message() --> header
-//      \--opened, no payload------------------------------------------------------------^
+//   header --payload follows--> buffer wanted --granted--> payload --complete--> message() --> header
+//      \--no payload, or all of it read ahead--------------------------------^
 //
 // Bytes are read into `ahead`, a small array of the peer's own, so that a row of small requests
 // costs one system call and what was read too early stays with its peer. A payload that lies in

@@ -30,7 +30,9 @@ struct text { // grows no further than its array
 static void put(struct text *text, const void *data, size_t bytes)
 {
     assert_true(text->bytes + bytes <= sizeof(text->data));
-    memcpy(text->data + text->bytes, data, bytes);
+    if (bytes > 0) {
+        memcpy(text->data + text->bytes, data, bytes);
+    }
     text->bytes += bytes;
 }
 
