@@ -185,6 +185,13 @@ static void fill_record(struct store_segment_record *record, const struct catalo
     }
 }
 
+// What an open or a close changes of a record.
+static bool same_holders(const struct store_segment_record *a, const struct store_segment_record *b)
+{
+    return a->epoch == b->epoch && a->had_readers == b->had_readers &&
+           memcmp(a->writer, b->writer, sizeof a->writer) == 0;
+}
+
 static void displace(struct catalog_segment *segment, bool write)
 {
     if (segment->writer != NULL) {
@@ -205,7 +212,7 @@ static enum wire_status take(struct catalog *catalog, struct catalog_segment *se
 {
     struct store_segment_record record = *record_of(segment);
     fill_record(&record, session, write, must_rise(segment, session, write));
-    if (memcmp(&record, record_of(segment), sizeof record) != 0 &&
+    if (!same_holders(&record, record_of(segment)) &&
         store_segment_update(catalog->store, segment->store, &record) != 0) {
         return catalog_say(failure, WIRE_STORE_ERROR,
                            "The store could not record who opens segment \"%s\".", record.name);
@@ -369,7 +376,7 @@ static enum wire_status record_close(struct catalog *catalog, struct catalog_seg
     } else if (segment->readers == NULL && !segment->lost_readers) {
         record.had_readers = 0;
     }
-    if (memcmp(&record, record_of(segment), sizeof record) == 0) {
+    if (same_holders(&record, record_of(segment))) {
         return WIRE_OK;
     }
     return store_segment_update(catalog->store, segment->store, &record) == 0 ? WIRE_OK

@@ -104,7 +104,7 @@ static void key_of(const struct sockaddr_storage *from, struct address_key *key,
     }
     if (inet_ntop(from->ss_family, from->ss_family == AF_INET6 ? in6 : in4, text,
                   INET6_ADDRSTRLEN) == NULL) {
-        (void)strcpy(text, "?");
+        (void)snprintf(text, INET6_ADDRSTRLEN, "?");
     }
 }
 
@@ -150,7 +150,7 @@ static int watch_sockets(struct listener *listener, uint32_t events)
 static void accept_some(struct listener *listener, int fd, int64_t now_ms)
 {
     for (int i = 0; i < LISTENER_ACCEPTS; i++) {
-        struct sockaddr_storage from;
+        struct sockaddr_storage from = {0};
         socklen_t bytes = sizeof from;
         int accepted = accept4(fd, (struct sockaddr *)&from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {

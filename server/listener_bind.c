@@ -33,9 +33,10 @@ static int split(const char *address, char host[HOST_BYTES], const char **port,
     unsigned long number = colon != NULL ? strtoul(colon + 1, &end, 10) : 0;
     if (bytes == 0 || bytes >= HOST_BYTES || colon[1] < '0' || colon[1] > '9' || *end != '\0' ||
         number > 65535) {
-        return failure_set(failure, -EINVAL,
-                           "\"%s\" is no address to listen on: say HOST:PORT or [IPV6]:PORT.",
-                           address);
+        (void)failure_set(failure, -EINVAL,
+                          "\"%s\" is no address to listen on: say HOST:PORT or [IPV6]:PORT.",
+                          address);
+        return -EINVAL;
     }
     memcpy(host, start, bytes);
     host[bytes] = '\0';
@@ -54,12 +55,17 @@ static void set_port(struct addrinfo *info, uint16_t port)
 
 static uint16_t bound_port(int fd)
 {
-    struct sockaddr_storage bound = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in4;
+        struct sockaddr_in6 in6;
+    } bound;
     socklen_t bytes = sizeof bound;
-    (void)getsockname(fd, (struct sockaddr *)&bound, &bytes);
-    return ntohs(bound.ss_family == AF_INET6
-                     ? ((const struct sockaddr_in6 *)(const void *)&bound)->sin6_port
-                     : ((const struct sockaddr_in *)(const void *)&bound)->sin_port);
+    memset(&bound, 0, sizeof bound);
+    if (getsockname(fd, &bound.any, &bytes) != 0) {
+        return 0;
+    }
+    return ntohs(bound.any.sa_family == AF_INET6 ? bound.in6.sin6_port : bound.in4.sin_port);
 }
 
 static int open_socket(const struct addrinfo *info, bool wildcard, int *fd)

@@ -9,11 +9,11 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
 
@@ -54,6 +54,7 @@ static int file_system(const char *directory, struct statfs *facts)
 
 static uint64_t available_memory(void)
 {
+    static const char label[] = "MemAvailable:";
     char line[128];
     uint64_t kib = 0;
     FILE *file = fopen("/proc/meminfo", "re");
@@ -61,7 +62,9 @@ static uint64_t available_memory(void)
         return UINT64_MAX;
     }
     while (kib == 0 && fgets(line, sizeof line, file) != NULL) {
-        (void)sscanf(line, "MemAvailable: %" SCNu64, &kib);
+        if (strncmp(line, label, sizeof label - 1) == 0) {
+            kib = strtoull(line + sizeof label - 1, NULL, 10);
+        }
     }
     (void)fclose(file);
     return kib != 0 ? kib << 10 : UINT64_MAX;

@@ -66,7 +66,7 @@ static void key_count_down(struct service *service, const uint8_t *key)
     struct service_key **place = key_place(service, key);
     struct service_key *entry = *place;
     service->lane_count--;
-    if (--entry->count == 0) {
+    if (entry != NULL && --entry->count == 0) {
         *place = entry->next;
         free(entry);
     }

@@ -169,9 +169,9 @@ static void print_log(const struct server *server)
 void server_start(struct server *server)
 {
     char ready[32];
-    unsigned port;
     launch(server, ready);
-    if (sscanf(ready, "READY %u", &port) != 1) {
+    unsigned long port = strncmp(ready, "READY ", 6) == 0 ? strtoul(ready + 6, NULL, 10) : 0;
+    if (port == 0 || port > UINT16_MAX) {
         print_log(server);
         fail_msg("dsmd did not become ready");
     }
@@ -324,6 +324,7 @@ static int call_try(struct client *client, struct wire_header *request, const vo
     struct lane *lane = client->lane;
     const struct iovec piece = {.iov_base = (void *)(uintptr_t)payload, .iov_len = request->length};
     request->request = ++requests;
+    *answer = (struct wire_header){0};
     int error = lane->ops->send(lane, request, &piece, request->length > 0 ? 1 : 0, soon());
     error = error == 0 ? lane->ops->receive(lane, answer, soon()) : error;
     error = error == 0 ? wire_answer_check(answer, request) : error;
