@@ -138,6 +138,24 @@ static void remember(struct segment *segment, const struct clean *clean)
     lock_release(&pager->lock);
 }
 
+// What was washed had its second chance before: it goes now, not when the hand comes round again and has driven out
+// pages that are merely clean.
+static void take_washed(struct pager *pager, struct batch *batch, struct segment *segment,
+                        uint64_t first, uint64_t end)
+{
+    lock_acquire(&pager->lock);
+    for (uint64_t page = first;
+         page < end && batch->clean.count < PAGER_BATCH && !enough(pager, batch); page++) {
+        const struct page_entry *entry = page_at(&segment->table, page);
+        if (frames_evictable(pager, segment, page) && !page_has(entry, PAGE_DIRTY) &&
+            protection_of(entry) == TRAP_NONE) {
+            (void)frames_take_victim(pager, &batch->clean, (struct victim){segment, page});
+        }
+    }
+    lock_release(&pager->lock);
+    frames_settle(pager, &batch->clean);
+}
+
 static void leave(struct pager *pager, const struct batch *batch)
 {
     lock_acquire(&pager->lock);
@@ -148,7 +166,7 @@ static void leave(struct pager *pager, const struct batch *batch)
 }
 
 // False: the server does not take them now.
-static bool wash(struct pager *pager, const struct batch *batch)
+static bool wash(struct pager *pager, struct batch *batch)
 {
     bool well = true;
     for (uint32_t i = 0; i < batch->dirty_count && atomic_load(&pager->stopping) == 0; i++) {
@@ -156,10 +174,11 @@ static bool wash(struct pager *pager, const struct batch *batch)
         if (clean.page == clean.end) {
             continue; // washed with its neighbours, or in use again
         }
-        uint64_t pages = clean.end - clean.page;
+        uint64_t first = clean.page;
         clean.deadline = pager_deadline(pager);
         if (pager_clean(&clean) == 0) {
-            STAT_ADD(pager->stat, laundered_pages, pages);
+            STAT_ADD(pager->stat, laundered_pages, clean.end - first);
+            take_washed(pager, batch, clean.segment, first, clean.end);
         } else if (clean.error != -ECANCELED) {
             remember(clean.segment, &clean);
             well = false;

@@ -62,11 +62,15 @@ static int change(struct segment *segment, uint64_t page, uint64_t count, enum t
     if (error != 0) {
         return error;
     }
-    uint32_t open = access == TRAP_READ_WRITE ? PAGE_OPEN
-                    : access == TRAP_READ     ? PAGE_OPEN_READ
-                                              : 0;
+    // A page that is open for stores is dirty, whoever opened it: no store can go unnoticed.
+    static const uint32_t flags[] = {
+        [TRAP_NONE] = 0,
+        [TRAP_READ] = PAGE_OPEN_READ,
+        [TRAP_READ_WRITE] = PAGE_OPEN | PAGE_DIRTY | PAGE_CHANGED,
+    };
     for (uint64_t i = 0; i < count; i++) {
-        page_set(&segment->table, page_at(&segment->table, page + i), open, PAGE_OPEN & ~open);
+        page_set(&segment->table, page_at(&segment->table, page + i), flags[access],
+                 PAGE_OPEN & ~flags[access]);
     }
     pager->edges = pager->edges + after - before;
     STAT_SET(pager->stat, open_edges, pager->edges);

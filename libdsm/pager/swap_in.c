@@ -55,7 +55,9 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
         s->error = -EROFS;
         return IN_FAULT;
     }
-    if (state == PAGE_WRITING && (s->flags & (DSM_PIN | DSM_KILL | DSM_WRITE)) != 0) {
+    enum trap_access access = swap_access(s, s->page);
+    if (state == PAGE_WRITING &&
+        ((s->flags & (DSM_PIN | DSM_KILL)) != 0 || access == TRAP_READ_WRITE)) {
         return IN_WAIT_PAGE;
     }
     if ((s->flags & DSM_PIN) != 0) {
@@ -72,12 +74,8 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
         page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED);
         protection_no_writes(segment, s->page, 1);
     }
-    enum trap_access access = swap_access(s, s->page);
     if (protection_of(entry) < access) {
         (void)protection_set(segment, s->page, 1, access);
-    }
-    if ((s->flags & DSM_WRITE) != 0 && access == TRAP_READ_WRITE) {
-        page_set(&segment->table, entry, PAGE_DIRTY | PAGE_CHANGED, 0);
     }
     return IN_ALREADY;
 }
