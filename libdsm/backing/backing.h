@@ -40,7 +40,7 @@ struct backing_lane {
 
 struct backing_segment { // what page operations need to know
     uint64_t id;
-    uint64_t epoch;
+    _Atomic uint64_t epoch; // rises when it is opened again after a lapse in which nobody wrote
     uint64_t pages;
     uint32_t page_bytes;
     _Atomic uint32_t fate;         // enum backing_fate

@@ -170,9 +170,8 @@ static int judge(struct backing_lane *lane, struct backing_run *run,
     case WIRE_OK:
         return 0;
     case WIRE_NOT_OPEN: // the server was restarted; the keeper is about to open the segment again
+    case WIRE_DRAINING: // it is about to be
         (void)sync_wait(&lane->backing->resumed, resumed, sync_after_ms(NOT_OPEN_WAIT_MS));
-        return -EAGAIN;
-    case WIRE_DRAINING:
         return -EAGAIN;
     case WIRE_FENCED:
         return meet_fate(run->segment, BACKING_FENCED);
@@ -287,7 +286,7 @@ static int land_data(const struct landing *l)
         if (data != NULL) {
             int error = store_pieces(l, &i, data, (size_t)n, &offset);
             if (error != 0) {
-                return error == -EIO ? -ENOMEM : error;
+                return -ENOMEM; // of this machine, not of the server
             }
         } else {
             offset += (uint32_t)n;
@@ -336,9 +335,22 @@ static bool is_cut(int error)
            error == -EPIPE || error == -ETIMEDOUT;
 }
 
-static int receive_header(struct backing_lane *lane, struct wire_header *answer, int64_t deadline)
+// The answer to this run, or the lane is of no more use: with several runs under way one that was sent again stands behind
+// the others, and whatever comes first is not its answer.
+static int receive_header(struct backing_lane *lane, const struct backing_run *run,
+                          struct wire_header *answer, int64_t deadline)
 {
-    return lane->lane->ops->receive(lane->lane, answer, deadline);
+    int error = lane->lane->ops->receive(lane->lane, answer, deadline);
+    return error == 0 && answer->request != run->request ? -EBADMSG : error;
+}
+
+// Which pages they are is what was asked for, whatever the answer says; their data must be pages of this segment's size.
+static int check_answer(const struct backing_run *run, struct wire_header *answer)
+{
+    answer->page = run->page + run->done;
+    answer->count = run->count - run->done;
+    uint64_t pages = wire_map_count(answer->map, answer->count);
+    return answer->length == pages * run->segment->page_bytes ? 0 : -EBADMSG;
 }
 
 static int land_answer(struct backing_lane *lane, struct backing_run *run,
@@ -348,9 +360,10 @@ static int land_answer(struct backing_lane *lane, struct backing_run *run,
     struct lane_counts before = lane->lane->counts;
     struct wire_header answer;
     int64_t until = rpc_deadline(deadline);
-    int error = receive_header(lane, &answer, until);
+    int error = receive_header(lane, run, &answer, until);
     if (error == 0) {
         error = judge(lane, run, &answer, resumed);
+        error = error == 0 ? check_answer(run, &answer) : error;
         if (error == 0) {
             struct landing l = {lane, run, &answer, sink, context, NULL, until};
             error = land(&l);
@@ -423,7 +436,7 @@ int backing_write_receive(struct backing_lane *lane, struct backing_run *run, in
             uint32_t resumed = atomic_load(&lane->backing->resumed);
             struct lane_counts before = lane->lane->counts;
             struct wire_header answer;
-            error = receive_header(lane, &answer, rpc_deadline(deadline));
+            error = receive_header(lane, run, &answer, rpc_deadline(deadline));
             count_wire(lane, before);
             if (error == 0) {
                 error = judge(lane, run, &answer, resumed);

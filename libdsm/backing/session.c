@@ -51,6 +51,7 @@ static int resume_one(struct session *session, struct backing_lane *lane,
         if (info.id != segment->id || info.highest < atomic_load(&segment->acknowledged)) {
             meet(session, segment, BACKING_LOST);
         }
+        atomic_store(&segment->epoch, info.epoch);
         return 0;
     case -ENOENT:
         meet(session, segment, BACKING_LOST);

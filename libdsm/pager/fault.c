@@ -101,7 +101,6 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         if (open_page(segment, page, TRAP_READ_WRITE) != SETTLED) {
             return WAIT;
         }
-        page_set(&segment->table, entry, PAGE_DIRTY | PAGE_CHANGED, 0);
         if (now == TRAP_READ) {
             STAT_ADD(stat, faults_upgrade, 1);
             return SETTLED;

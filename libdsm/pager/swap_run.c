@@ -79,9 +79,7 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         entry->frame = replacement_add(&s->pager->replacement, segment->index, page + i);
         assert(entry->frame != FRAME_NONE);
         page_move(&segment->table, page + i, PAGE_RESIDENT);
-        uint32_t set =
-            (unbacked ? PAGE_UNBACKED : 0) |
-            (swap_access(s, page + i) == TRAP_READ_WRITE ? PAGE_DIRTY | PAGE_CHANGED : 0);
+        uint32_t set = unbacked ? PAGE_UNBACKED : 0;
         if (s->demand == page + i) {
             set |= PAGE_WANTED;
             entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
