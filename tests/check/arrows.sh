@@ -30,47 +30,49 @@ tests:           rpc server libdsm tools bpf
 dependencies='
 grpc/*:       rpc/lane_grpc*.c
 sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
-protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c
-*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c
+protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
+*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c tests/*
 bpf/*:        tools/*.c bpf/*
 jansson.h:    tools/*.c tests/*
 cmocka.h:     tests/*
 '
 
-# look_up TABLE KEY: the values of the line KEY, in $values; fails when there is no such line.
+declare -A may_include
+while IFS=: read -r key list; do
+    if [ -n "$key" ]; then
+        may_include[$key]=$list
+    fi
+done <<<"$arrows"
+
+# look_up ROOM: what it may include, in $values; fails when it is not in the table.
 look_up() {
-    local line
-    while IFS= read -r line; do
-        if [ -n "$line" ] && [ "${line%%:*}" = "$2" ]; then
-            read -ra values <<<"${line#*:}"
-            return 0
-        fi
-    done <<<"$1"
-    return 1
+    [ -n "${may_include[$1]+set}" ] || return 1
+    # shellcheck disable=SC2206 # split into words
+    values=(${may_include[$1]})
 }
 
 # room_of FILE: the longest room of the table that holds it, else its folder.
 room_of() {
-    room=$(dirname "$1")
-    if look_up "$arrows" "$room/."; then
+    room=${1%/*}
+    if look_up "$room/."; then
         return
     fi
-    while [ "$room" != . ]; do
-        if look_up "$arrows" "$room"; then
-            return
-        fi
-        room=$(dirname "$room")
+    while look_up "$room" && return || [[ $room == */* ]]; do
+        room=${room%/*}
     done
-    room=$(dirname "$1")
+    room=${1%/*}
     values=()
 }
 
 # resolve FILE HEADER: the header's path from the root, in $header; empty when it is not ours.
 resolve() {
     local candidate
-    for candidate in "$(dirname "$1")/$2" "$2" "libdsm/include/$2"; do
+    for candidate in "${1%/*}/$2" "$2" "libdsm/include/$2"; do
         if [ -e "$candidate" ]; then
-            header=$(realpath --relative-to=. "$candidate")
+            header=${candidate#./}
+            if [[ $candidate == *../* ]]; then
+                header=$(realpath --relative-to=. "$candidate")
+            fi
             return
         fi
     done
@@ -114,7 +116,8 @@ check_dependency() { # FILE LINE HEADER
 seen=0
 while IFS=: read -r file line text; do
     seen=$((seen + 1))
-    included=$(sed -E 's/^[^"<]*["<]([^">]+)[">].*$/\1/' <<<"$text")
+    [[ $text =~ [\"\<]([^\"\>]+)[\"\>] ]]
+    included=${BASH_REMATCH[1]}
     resolve "$file" "$included"
     if [ -n "$header" ]; then
         check_arrow "$file" "$line" "$header"
