@@ -82,7 +82,9 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
                            &answer.done);
     if (error != 0) {
         store_read_end(store);
+        uint32_t done = answer.done; // these the client asks for again
         answer = service_answer(request, WIRE_STORE_ERROR);
+        answer.done = done;
         answer_alone(peer, &answer);
     } else {
         unsigned sent = wire_map_count(answer.map, request->count);

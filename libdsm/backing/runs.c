@@ -12,6 +12,7 @@
 
 #include "dsm/dsm.h"
 #include "libdsm/backing/backing.h"
+#include "libdsm/backing/landing.h"
 #include "libdsm/sync/futex.h"
 
 enum { NOT_OPEN_WAIT_MS = 100 };
@@ -135,8 +136,8 @@ static void start(struct backing_lane *lane, struct backing_run *run, uint16_t o
     run->sent_on = 0;
     run->done = 0;
     uint32_t up = atomic_load_explicit(&lane->up, memory_order_acquire);
-    if (up == 0) {
-        return; // receive waits for it
+    if (up == 0 || atomic_load(&run->segment->fate) != BACKING_WELL) {
+        return; // receive waits for it, or says so: no answer may be left that nobody takes
     }
     lane->connection = up;
     if (send_run(lane, run, op, deadline) != 0) {
@@ -188,145 +189,6 @@ static int judge(struct backing_lane *lane, struct backing_run *run,
     }
 }
 
-// ---- the pages of a read's answer ----
-
-struct landing {
-    struct backing_lane *lane;
-    struct backing_run *run;
-    const struct wire_header *answer;
-    const struct backing_sink *sink;
-    void *context;
-    uint8_t *to; // of the answer's first page, or NULL
-    int64_t deadline;
-};
-
-// Data pages from i on that lie side by side, at most `most`.
-static uint32_t side_by_side(const struct wire_header *answer, uint32_t i, uint32_t most)
-{
-    uint32_t n = 0;
-    while (n < most && i + n < answer->count && wire_map_get(answer->map, i + n)) {
-        n++;
-    }
-    return n;
-}
-
-static int store_pieces(const struct landing *l, uint32_t *i, const uint8_t *data, size_t bytes,
-                        uint32_t *offset)
-{
-    uint32_t page_bytes = l->run->segment->page_bytes;
-    while (bytes > 0) {
-        while (!wire_map_get(l->answer->map, *i)) {
-            (*i)++;
-        }
-        uint32_t n = page_bytes - *offset < bytes ? page_bytes - *offset : (uint32_t)bytes;
-        if (l->to != NULL) {
-            memcpy(l->to + (size_t)*i * page_bytes + *offset, data, n);
-        } else {
-            int error = l->sink->fill(l->context, l->answer->page + *i, *offset, data, n);
-            if (error != 0) {
-                return error;
-            }
-        }
-        data += n;
-        bytes -= n;
-        *offset += n;
-        if (*offset == page_bytes) {
-            *offset = 0;
-            (*i)++;
-        }
-    }
-    return 0;
-}
-
-static void deliver(const struct landing *l, uint32_t *delivered, uint32_t up_to)
-{
-    if (up_to > *delivered) {
-        l->sink->deliver(l->context, l->answer->page + *delivered, up_to - *delivered);
-        l->run->done += up_to - *delivered;
-        *delivered = up_to;
-    }
-}
-
-// One record: into the frames straight away where all its pages lie side by side, else by way of the lane's buffer.
-static ssize_t take_record(const struct landing *l, uint32_t i, uint32_t offset, const void **data)
-{
-    uint32_t page_bytes = l->run->segment->page_bytes;
-    uint8_t *to = NULL;
-    if (l->to != NULL) {
-        uint32_t wanted = LIMIT_RECORD_DATA_BYTES / page_bytes;
-        if (wanted <= 1 || side_by_side(l->answer, i, wanted) == wanted) {
-            to = l->to + (size_t)i * page_bytes + offset;
-        }
-    }
-    ssize_t n = l->lane->lane->ops->receive_data(l->lane->lane, to, data, l->deadline);
-    if (n > 0 && to != NULL) {
-        *data = NULL; // it is where it belongs
-    }
-    return n;
-}
-
-static int land_data(const struct landing *l)
-{
-    uint32_t page_bytes = l->run->segment->page_bytes;
-    uint32_t i = 0;
-    uint32_t offset = 0;
-    uint32_t delivered = 0;
-    uint32_t left = l->answer->length;
-    while (left > 0) {
-        while (!wire_map_get(l->answer->map, i)) {
-            i++;
-        }
-        const void *data = NULL;
-        ssize_t n = take_record(l, i, offset, &data);
-        if (n <= 0) {
-            return n == 0 ? -EBADMSG : (int)n;
-        }
-        left -= (uint32_t)n;
-        STAT_ADD(l->lane->backing->stat, bytes_read, n);
-        if (data != NULL) {
-            int error = store_pieces(l, &i, data, (size_t)n, &offset);
-            if (error != 0) {
-                return -ENOMEM; // of this machine, not of the server
-            }
-        } else {
-            offset += (uint32_t)n;
-            i += offset / page_bytes;
-            offset %= page_bytes;
-        }
-        deliver(l, &delivered, i);
-    }
-    deliver(l, &delivered, l->answer->count); // zeros at the end
-    return 0;
-}
-
-// pwrite makes room page by page; pages of zeros need theirs made.
-static int make_zeros(const struct landing *l)
-{
-    for (uint32_t i = 0; i < l->answer->count; i++) {
-        if (!wire_map_get(l->answer->map, i)) {
-            int error = l->sink->place(l->context, l->answer->page + i, 1, NULL);
-            if (error != 0) {
-                return error;
-            }
-        }
-    }
-    return 0;
-}
-
-static int land(struct landing *l)
-{
-    void *to = NULL;
-    int error = l->sink->place(l->context, l->answer->page, l->answer->count, &to);
-    l->to = to;
-    if (error == 0 && to == NULL) {
-        error = make_zeros(l);
-    }
-    if (error != 0) {
-        return -ENOMEM;
-    }
-    return land_data(l);
-}
-
 // ---- receiving ----
 
 static bool is_cut(int error)
@@ -335,8 +197,7 @@ static bool is_cut(int error)
            error == -EPIPE || error == -ETIMEDOUT;
 }
 
-// The answer to this run, or the lane is of no more use: with several runs under way one that was sent again stands behind
-// the others, and whatever comes first is not its answer.
+// The answer to this run, or the lane is of no more use: a run that was sent again stands behind the others.
 static int receive_header(struct backing_lane *lane, const struct backing_run *run,
                           struct wire_header *answer, int64_t deadline)
 {
@@ -365,11 +226,10 @@ static int land_answer(struct backing_lane *lane, struct backing_run *run,
         error = judge(lane, run, &answer, resumed);
         error = error == 0 ? check_answer(run, &answer) : error;
         if (error == 0) {
-            struct landing l = {lane, run, &answer, sink, context, NULL, until};
-            error = land(&l);
-        } else if (error == -EIO && answer.done > 0) {
-            run->count =
-                run->done + answer.done; // what could be read, first; then this error again
+            struct landing landing = {lane, run, &answer, sink, context, NULL, until};
+            error = landing_take(&landing);
+        } else if (error == -EIO && answer.done > 0 && answer.done < run->count - run->done) {
+            run->count = run->done + answer.done; // what could be read; then this error again
             error = -EAGAIN;
         }
     }
@@ -422,6 +282,27 @@ static void acknowledge(struct backing_segment *segment, uint64_t version)
     }
 }
 
+static int take_verdict(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+{
+    uint32_t resumed = atomic_load(&lane->backing->resumed);
+    struct lane_counts before = lane->lane->counts;
+    struct wire_header answer;
+    int error = receive_header(lane, run, &answer, rpc_deadline(deadline));
+    count_wire(lane, before);
+    if (error != 0) {
+        return error;
+    }
+    error = judge(lane, run, &answer, resumed);
+    if (error != -EAGAIN) {
+        uint32_t left = run->count - run->done;
+        run->done += error == 0 ? left : answer.done;
+    }
+    if (run->done > 0) { // also before the page that failed: a store without them is an older one
+        acknowledge(run->segment, run->version);
+    }
+    return error;
+}
+
 int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
 {
     for (;;) {
@@ -433,21 +314,7 @@ int backing_write_receive(struct backing_lane *lane, struct backing_run *run, in
             error = send_run(lane, run, WIRE_WRITE, deadline);
         }
         if (error == 0) {
-            uint32_t resumed = atomic_load(&lane->backing->resumed);
-            struct lane_counts before = lane->lane->counts;
-            struct wire_header answer;
-            error = receive_header(lane, run, &answer, rpc_deadline(deadline));
-            count_wire(lane, before);
-            if (error == 0) {
-                error = judge(lane, run, &answer, resumed);
-                run->done += error == 0         ? run->count - run->done
-                             : error != -EAGAIN ? answer.done
-                                                : 0;
-            }
-        }
-        if (error == 0) {
-            acknowledge(run->segment, run->version);
-            return 0;
+            error = take_verdict(lane, run, deadline);
         }
         if (error != -EAGAIN && !is_cut(error)) {
             return error;

@@ -31,7 +31,7 @@ dependencies='
 grpc/*:       rpc/lane_grpc*.c
 sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
 protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
-*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c tests/*
+*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c tests/* tests/*
 bpf/*:        tools/*.c bpf/*
 jansson.h:    tools/*.c tests/*
 cmocka.h:     tests/*
