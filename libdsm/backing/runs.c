@@ -205,15 +205,6 @@ static int receive_header(struct backing_lane *lane, const struct backing_run *r
     return error == 0 && answer->request != run->request ? -EBADMSG : error;
 }
 
-// Which pages they are is what was asked for, whatever the answer says; their data must be pages of this segment's size.
-static int check_answer(const struct backing_run *run, struct wire_header *answer)
-{
-    answer->page = run->page + run->done;
-    answer->count = run->count - run->done;
-    uint64_t pages = wire_map_count(answer->map, answer->count);
-    return answer->length == pages * run->segment->page_bytes ? 0 : -EBADMSG;
-}
-
 static int land_answer(struct backing_lane *lane, struct backing_run *run,
                        const struct backing_sink *sink, void *context, int64_t deadline)
 {
@@ -224,7 +215,6 @@ static int land_answer(struct backing_lane *lane, struct backing_run *run,
     int error = receive_header(lane, run, &answer, until);
     if (error == 0) {
         error = judge(lane, run, &answer, resumed);
-        error = error == 0 ? check_answer(run, &answer) : error;
         if (error == 0) {
             struct landing landing = {lane, run, &answer, sink, context, NULL, until};
             error = landing_take(&landing);

@@ -4,4 +4,11 @@ if(TARGET dsm_core)
   foreach(part page_table policy lock settings)
     add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c LIBRARIES dsm_core)
   endforeach()
+  add_unit_test(backing SOURCES ${CMAKE_CURRENT_LIST_DIR}/backing.c
+                ${CMAKE_CURRENT_LIST_DIR}/backing_rig.c LIBRARIES dsm_core)
+  foreach(part pager)
+    add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c
+                  ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
+                  LIBRARIES dsm_core)
+  endforeach()
 endif()

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The rig's server, its lanes, and the keeper that connects them again. It allocates nothing while it answers, so that what a test
+// counts is the library's. Contents are a function of a stamp and the place within the page; from the start a page's
+// stamp is its number + 1.
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/pager_rig.h"
+
+enum { BULK_LANES = 2, CALL_LANES = 2 };
+
+void rig_fill(uint8_t *to, uint64_t stamp, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i += 8) {
+        uint64_t word = stamp == 0 ? 0 : stamp * 0x9e3779b97f4a7c15u + i;
+        memcpy(to + i, &word, sizeof word);
+    }
+}
+
+static bool is_zero(const uint8_t *at, uint32_t bytes)
+{
+    return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
+}
+
+static void note(const struct wire_header *request)
+{
+    if (rig.io_count < RIG_IO_MOST) {
+        rig.io[rig.io_count].op = request->op == WIRE_READ ? 'R' : 'W';
+        rig.io[rig.io_count].page = request->page;
+        rig.io[rig.io_count].count = request->count;
+        rig.io[rig.io_count].hint = request->op == WIRE_READ ? request->hint : WIRE_NO_HINT;
+        rig.io[rig.io_count].segment = (uint32_t)request->segment - 1;
+        rig.io_count++;
+    }
+}
+
+static bool fails_at(uint64_t *where, const struct wire_header *request, struct wire_header *answer)
+{
+    if (*where < request->page || *where >= request->page + request->count) {
+        return false;
+    }
+    answer->done = (uint32_t)(*where - request->page);
+    answer->status = WIRE_STORE_ERROR;
+    *where = RIG_NOWHERE;
+    return true;
+}
+
+static void read_pages(const struct rig_store *store, const struct wire_header *request,
+                       struct wire_header *answer, uint8_t *to)
+{
+    if (fails_at(&rig.fail_read, request, answer)) {
+        return;
+    }
+    for (uint32_t i = 0; i < request->count; i++) {
+        const uint8_t *page = store->data + (request->page + i) * store->page_bytes;
+        if (!is_zero(page, store->page_bytes)) {
+            wire_map_set(answer->map, i);
+            memcpy(to + answer->length, page, store->page_bytes);
+            answer->length += store->page_bytes;
+        }
+    }
+    answer->done = request->count;
+}
+
+static void write_pages(const struct rig_store *store, const struct wire_header *request,
+                        struct wire_header *answer, const uint8_t *from)
+{
+    uint32_t count = request->count;
+    if (rig.refuse_writes != WIRE_OK) {
+        answer->status = (uint16_t)rig.refuse_writes;
+        return;
+    }
+    if (fails_at(&rig.fail_write, request, answer)) {
+        count = answer->done;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *page = store->data + (request->page + i) * store->page_bytes;
+        bool data = wire_map_get(request->map, i);
+        if (store->versions[request->page + i] < request->version) {
+            store->versions[request->page + i] = request->version;
+            if (data) {
+                memcpy(page, from, store->page_bytes);
+            } else {
+                memset(page, 0, store->page_bytes);
+            }
+        }
+        from += data ? store->page_bytes : 0;
+    }
+    answer->done = count;
+}
+
+static void take_time(const struct wire_header *request)
+{
+    unsigned us = request->op == WIRE_READ ? rig.read_us : rig.write_us;
+    if (us > 0) {
+        (void)usleep(us);
+    }
+    while (atomic_load(&rig.hold) != 0) {
+        (void)atomic_fetch_add(&rig.held, 1);
+        (void)sync_wait(&rig.hold, 1, SYNC_FOR_EVER);
+        (void)atomic_fetch_sub(&rig.held, 1);
+    }
+}
+
+static int answer(void *context, const struct wire_header *request, const void *payload,
+                  struct wire_header *to, void *to_payload)
+{
+    (void)context;
+    *to = (struct wire_header){.op = request->op | WIRE_ANSWER,
+                               .request = request->request,
+                               .segment = request->segment,
+                               .page = request->page,
+                               .count = request->count};
+    int error = 0;
+    (void)pthread_mutex_lock(&rig.mutex);
+    note(request);
+    const struct rig_store *store = &rig.stores[request->segment - 1];
+    if (rig.cut) {
+        rig.cut = false;
+        error = -ECONNRESET;
+    } else if (request->page + request->count > store->pages) {
+        to->status = WIRE_BOUNDS;
+    } else if (request->op == WIRE_READ) {
+        read_pages(store, request, to, to_payload);
+    } else {
+        write_pages(store, request, to, payload);
+    }
+    (void)pthread_mutex_unlock(&rig.mutex);
+    take_time(request);
+    return error;
+}
+
+// Connects again what broke, as a session's keeper does.
+static void *keep(void *argument)
+{
+    (void)argument;
+    while (atomic_load(&rig.stopping) == 0) {
+        uint32_t seen = atomic_load(&rig.backing.broken);
+        for (uint32_t i = 0; i < rig.backing.lane_count; i++) {
+            struct backing_lane *lane = &rig.backing.lanes[i];
+            if (atomic_load(&lane->up) == 0) {
+                lane_destroy(&lane->lane);
+                lane->lane = lane_loop_create(answer, NULL);
+                atomic_store(&lane->up, (uint32_t)++rig.resume);
+                sync_wake(&lane->up, INT32_MAX);
+            }
+        }
+        (void)sync_wait(&rig.backing.broken, seen, SYNC_FOR_EVER);
+    }
+    return NULL;
+}
+
+void rig_server_start(void)
+{
+    static const enum backing_class classes[] = {BACKING_BULK, BACKING_CALL, BACKING_FAULT};
+    const uint32_t counts[] = {BULK_LANES, CALL_LANES, rig.options.fault_workers};
+    struct backing *b = &rig.backing;
+    b->stat = &rig.stat;
+    for (int c = 0; c < 3; c++) {
+        for (uint32_t i = 0; i < counts[c]; i++) {
+            struct backing_lane *lane = &b->lanes[b->lane_count];
+            lane->backing = b;
+            lane->class = classes[c];
+            lane->number = b->lane_count++;
+            lane->lane = lane_loop_create(answer, NULL);
+            assert_non_null(lane->lane);
+            atomic_store(&lane->up, (uint32_t)++rig.resume);
+        }
+    }
+    assert_int_equal(pthread_create(&rig.keeper, NULL, keep, NULL), 0);
+}
+
+void rig_server_make_store(unsigned i)
+{
+    struct rig_store *store = &rig.stores[i];
+    store->pages = rig.options.pages;
+    store->page_bytes = rig.options.page_bytes;
+    store->data = calloc(store->pages, store->page_bytes);
+    store->versions = calloc(store->pages, sizeof *store->versions);
+    assert_true(store->data != NULL && store->versions != NULL);
+    for (uint64_t p = 0; p < store->pages && !rig.options.fresh; p++) {
+        rig_fill(store->data + p * store->page_bytes, p + 1, store->page_bytes);
+        store->versions[p] = 1;
+    }
+}
+
+void rig_server_stop(void)
+{
+    atomic_store(&rig.stopping, 1);
+    (void)atomic_fetch_add(&rig.backing.broken, 1);
+    sync_wake(&rig.backing.broken, INT32_MAX);
+    (void)pthread_join(rig.keeper, NULL);
+    for (uint32_t i = 0; i < rig.backing.lane_count; i++) {
+        lane_destroy(&rig.backing.lanes[i].lane);
+    }
+    for (unsigned i = 0; i < RIG_SEGMENTS; i++) {
+        free(rig.stores[i].data);
+        free(rig.stores[i].versions);
+        rig.stores[i] = (struct rig_store){0};
+    }
+    rig.backing.lane_count = 0;
+}
