@@ -45,12 +45,15 @@ struct segment *pager_find(struct pager *pager, uintptr_t address)
 }
 
 int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
-                    const uint64_t *mask)
+                    const uint64_t *mask, _Atomic uint32_t *wake)
 {
     struct page_entry *entry = page_at(&segment->table, page);
     page_set(&segment->table, entry, PAGE_WAITERS, 0);
     uint32_t word = page_word(entry);
     lock_release(&pager->lock);
+    if (wake != NULL) {
+        sync_wake(wake, 1);
+    }
     if (mask == NULL) {
         return sync_wait(&entry->word, word, deadline);
     }
@@ -131,8 +134,7 @@ static enum settled ask(struct segment *segment, uint64_t page, bool write)
     pager->queue[at] =
         (struct fault_request){.segment = segment->index, .page = page, .write = write};
     page_set(&segment->table, entry, PAGE_REQUESTED, 0);
-    (void)atomic_fetch_add(&pager->queue_word, 1);
-    sync_wake(&pager->queue_word, 1);
+    (void)atomic_fetch_add(&pager->queue_word, 1); // woken when the lock is free
     return WAIT;
 }
 
@@ -267,7 +269,8 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         wait->attempts = entry->attempts;
         count_fault(segment, fault, asked);
     }
-    (void)pager_wait_page(pager, segment, page, wait->deadline, fault->mask);
+    (void)pager_wait_page(pager, segment, page, wait->deadline, fault->mask,
+                          asked ? &pager->queue_word : NULL);
     return false;
 }
 

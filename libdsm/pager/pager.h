@@ -171,6 +171,7 @@ struct swap {
     uint32_t count;
     bool skipping;
     struct claims claims;
+    _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
     int error;
     uint64_t failed_page;
     struct segment *failed_segment;
@@ -203,9 +204,9 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
 enum trap_verdict pager_fault(const struct trap_fault *fault);
 void pager_serve(struct pager *pager, const struct fault_request *request);
 // Sleeps until the page's word changes; under the lock when called, not under it when it returns. mask: to restore while
-// asleep, or NULL.
+// asleep, or NULL. wake: a futex with a sleeper to wake once the lock is free, or NULL.
 int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
-                    const uint64_t *mask);
+                    const uint64_t *mask, _Atomic uint32_t *wake);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
 // ---- workers.c, laundry.c ----

@@ -286,7 +286,7 @@ static bool take_no_read(struct swap *s, const struct step *step)
     }
     lock_acquire(&s->pager->lock);
     swap_check_in(s, s->page, 1);
-    lock_release(&s->pager->lock);
+    swap_release(s);
     s->skipping = true;
     return true;
 }
@@ -325,7 +325,7 @@ static bool wait_for_page(struct swap *s)
         lock_release(&s->pager->lock);
         return false;
     }
-    if (pager_wait_page(s->pager, s->segment, s->page, s->deadline, NULL) == -ETIMEDOUT) {
+    if (pager_wait_page(s->pager, s->segment, s->page, s->deadline, NULL, NULL) == -ETIMEDOUT) {
         swap_fail(s, -ETIMEDOUT, s->segment, s->page);
     }
     return false;

@@ -8,6 +8,7 @@
 // anybody may try those pages again, and their waiters look again.
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
@@ -98,7 +99,24 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         i += n;
     }
     for (uint64_t i = 0; i < count; i++) {
-        page_wake(&segment->table, entry_of(s, page + i));
+        struct page_entry *entry = entry_of(s, page + i);
+        if (s->demand == page + i && page_has(entry, PAGE_WAITERS)) {
+            page_set(&segment->table, entry, 0, PAGE_WAITERS);
+            s->wake = &entry->word;
+        } else {
+            page_wake(&segment->table, entry);
+        }
+    }
+}
+
+// The thread that waits for the page needs the lock first of all: it is woken when it can have it.
+void swap_release(struct swap *s)
+{
+    _Atomic uint32_t *wake = s->wake;
+    s->wake = NULL;
+    lock_release(&s->pager->lock);
+    if (wake != NULL) {
+        sync_wake(wake, INT_MAX);
     }
 }
 
@@ -157,7 +175,7 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
     struct swap *s = context;
     lock_acquire(&s->pager->lock);
     swap_check_in(s, page, count);
-    lock_release(&s->pager->lock);
+    swap_release(s);
     if (s->fault) {
         STAT_ADD(s->pager->stat, read_ahead_pages,
                  count - (s->demand >= page && s->demand < page + count));

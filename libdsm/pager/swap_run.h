@@ -12,6 +12,7 @@ void swap_undo_pins(struct swap *s); // of the pages before the one in hand
 enum trap_access swap_access(const struct swap *s, uint64_t page);
 // (L) The frames are filled: resident, opened, waiters woken.
 void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
+void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page
 // Not under the lock. The pages did not come; error (or 0) is left for their waiters.
 void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error);
 void swap_fail(struct swap *s, int error, struct segment *segment,
