@@ -252,6 +252,9 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
     bool asked = !requested && page_has(entry, PAGE_REQUESTED);
     if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(wait, entry))) {
         lock_release(&pager->lock);
+        if (asked) { // others may come to wait for it
+            sync_wake(&pager->queue_word, 1);
+        }
         *verdict = failed(segment);
         return true;
     }
