@@ -14,10 +14,11 @@ enum {
     GRPC_ARMED_CALLS = 4,            // requests for a new call that are kept open
     GRPC_LOOKAHEAD_BYTES = 64 << 10, // what HTTP/2 lets a client send beyond the message in work
     GRPC_METADATA_BYTES = 4096,
+    GRPC_READ_BYTES = 16 << 10, // most that an idle connection keeps to read into
     // The watchdog's allowance: what an honest client sends beside its sealed records.
-    WATCHDOG_MESSAGE_BYTES = 64, // per message: prefix and frame headers
-    WATCHDOG_OPENED_SHIFT = 7,   // 1/128 of what was opened: frame headers of long messages
-    WATCHDOG_SEALED_SHIFT = 7,   // 1/128 of what was answered: window updates
+    WATCHDOG_MESSAGE_BYTES = 96, // per message: prefix, frame headers, acknowledgements (seen: 40)
+    WATCHDOG_OPENED_SHIFT = 8,   // 1/256 of what was opened: frame headers (seen: 1/1700)
+    WATCHDOG_SEALED_SHIFT = 10,  // 1/1024 of what was answered: window updates (seen: 1/26000)
 };
 
 enum grpc_tag_kind {
@@ -144,6 +145,8 @@ void grpc_peer_finish(struct grpc_peer *peer);
 int lane_watchdog_start(struct grpc_front *front);
 void lane_watchdog_stop(struct grpc_front *front);
 // Under the front's lock.
+int64_t lane_watchdog_unexplained(struct grpc_peer *peer); // bytes, so far
+int64_t lane_watchdog_allowance(struct grpc_peer *peer);
 int lane_watchdog_add(struct grpc_peer *peer);
 void lane_watchdog_remove(struct grpc_peer *peer);
 

@@ -3,7 +3,7 @@
 // One connection of the sock front. Everything here runs on the thread that the peer was given to
 // when it came, except sock_shut(), which only rings.
 //
-//   header --payload follows--> buffer wanted --granted--> payload --complete--> message() --> header
+//   header --has payload--> buffer wanted --granted--> payload --complete--> message() --> header
 //      \--no payload, or all of it read ahead--------------------------------^
 //
 // Bytes are read into `ahead`, a small array of the peer's own, so that a row of small requests

@@ -51,21 +51,26 @@ static uint64_t tcp_received(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 ? info.tcpi_bytes_received : 0;
 }
 
-static bool is_explained(struct grpc_peer *peer)
+int64_t lane_watchdog_unexplained(struct grpc_peer *peer)
 {
     // In this order: what is opened in between only helps the peer.
     uint64_t received = tcp_received(peer->fd) - peer->received_before;
-    uint64_t opened = atomic_load(&peer->head.opened_bytes);
-    uint64_t allowed = opened + LIMIT_UNEXPLAINED_BYTES + RECORD_MESSAGE_MAX +
-                       GRPC_LOOKAHEAD_BYTES + (opened >> WATCHDOG_OPENED_SHIFT) +
-                       (atomic_load(&peer->answered_bytes) >> WATCHDOG_SEALED_SHIFT) +
-                       atomic_load(&peer->messages) * WATCHDOG_MESSAGE_BYTES;
-    return received <= allowed;
+    return (int64_t)(received - atomic_load(&peer->head.opened_bytes));
+}
+
+int64_t lane_watchdog_allowance(struct grpc_peer *peer)
+{
+    uint64_t proportional = (atomic_load(&peer->head.opened_bytes) >> WATCHDOG_OPENED_SHIFT) +
+                            (atomic_load(&peer->answered_bytes) >> WATCHDOG_SEALED_SHIFT) +
+                            atomic_load(&peer->messages) * WATCHDOG_MESSAGE_BYTES;
+    return (int64_t)(LIMIT_UNEXPLAINED_BYTES + RECORD_MESSAGE_MAX + GRPC_LOOKAHEAD_BYTES +
+                     proportional);
 }
 
 static void check(struct grpc_peer *peer)
 {
-    if (peer->tcp && lane_peer_reason(&peer->head) == 0 && !is_explained(peer)) {
+    if (peer->tcp && lane_peer_reason(&peer->head) == 0 &&
+        lane_watchdog_unexplained(peer) > lane_watchdog_allowance(peer)) {
         grpc_peer_cut(peer, -EPROTO);
     }
 }

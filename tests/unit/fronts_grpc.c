@@ -5,6 +5,7 @@
 // without indexing, no flow control beyond the first 64 KiB.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@
 #include <cmocka.h>
 
 #include "fronts_rig.h"
+#include "rpc/lane_grpc_front.h"
 
 enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6 };
 enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4 };
@@ -337,6 +339,92 @@ static void test_an_endless_message_is_cut(void **state)
     check_flood(&text, true);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static const bool heap_counts = false; // their allocators do not tell
+#else
+static const bool heap_counts = true;
+#endif
+
+static void test_an_idle_peer_is_small(void **state)
+{
+    enum { PEERS = 100, MOST_BYTES = 40 << 10 };
+    static struct rig_client clients[PEERS];
+    static struct text text;
+    struct rig rig;
+    struct rig_client first;
+    (void)state;
+    if (!heap_counts) {
+        skip();
+    }
+    rig_start(&rig, RIG_GRPC_TCP, 2);
+    raw_begin(&rig, &first, &text);
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < PEERS; i++) {
+        raw_begin(&rig, &clients[i], &text);
+    }
+    size_t after = mallinfo2().uordblks;
+    assert_true(after - before <= (size_t)PEERS * MOST_BYTES);
+    for (int i = 0; i < PEERS; i++) {
+        rig_hang_up(&clients[i]);
+    }
+    rig_hang_up(&first);
+    rig_stop(&rig);
+}
+
+static void test_long_requests_leave_little_behind(void **state)
+{
+    enum { PEERS = 10, WRITES = 12, MOST_BYTES = 2 * GRPC_READ_BYTES };
+    struct rig_client clients[PEERS];
+    struct rig rig;
+    (void)state;
+    if (!heap_counts) {
+        skip();
+    }
+    rig_start(&rig, RIG_GRPC_TCP, 2);
+    for (int i = 0; i < PEERS; i++) {
+        rig_connect(&rig, &clients[i]);
+        rig_write(&clients[i], 0, 1);
+    }
+    size_t before = mallinfo2().uordblks;
+    for (int i = 0; i < PEERS * WRITES; i++) {
+        rig_write(&clients[i % PEERS], 0, LIMIT_RUN_PAGES);
+    }
+    for (int i = 0; i < PEERS; i++) {
+        rig_ping(&clients[i]);
+    }
+    size_t after = mallinfo2().uordblks;
+    assert_true(after < before + (size_t)PEERS * MOST_BYTES);
+    for (int i = 0; i < PEERS; i++) {
+        rig_hang_up(&clients[i]);
+    }
+    rig_stop(&rig);
+}
+
+// What HTTP/2 adds to honest traffic must stay below the watchdog's allowance, with room to spare.
+static void test_honest_traffic_is_explained(void **state)
+{
+    struct rig rig;
+    struct rig_client client;
+    (void)state;
+    rig_start(&rig, RIG_GRPC_TCP, 2);
+    rig_connect(&rig, &client);
+    for (uint32_t i = 0; i < 8000; i++) {
+        rig_ping(&client);
+    }
+    for (uint32_t i = 0; i < 60; i++) {
+        rig_read(&client, i, LIMIT_RUN_PAGES);
+        rig_write(&client, i, LIMIT_RUN_PAGES);
+    }
+    pthread_mutex_lock(&rig.lock); // it cannot be closed meanwhile
+    struct grpc_peer *peer = (struct grpc_peer *)client.session.peer;
+    int64_t unexplained = peer != NULL ? lane_watchdog_unexplained(peer) : INT64_MAX;
+    int64_t allowance = peer != NULL ? lane_watchdog_allowance(peer) : 0;
+    pthread_mutex_unlock(&rig.lock);
+    assert_true(unexplained < allowance / 4);
+    rig_hang_up(&client);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +435,9 @@ int main(void)
         cmocka_unit_test(test_an_endless_message_is_cut),
         cmocka_unit_test(test_a_flood_of_calls_is_cut),
         cmocka_unit_test(test_a_flood_of_ignored_frames_is_cut),
+        cmocka_unit_test(test_an_idle_peer_is_small),
+        cmocka_unit_test(test_long_requests_leave_little_behind),
+        cmocka_unit_test(test_honest_traffic_is_explained),
 
     };
     return cmocka_run_group_tests_name("gRPC front, raw HTTP/2", tests, NULL, NULL);
