@@ -27,7 +27,7 @@
 #include <grpc/grpc_security.h>
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
-#include <stdio.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -96,18 +96,27 @@ static uint64_t socket_cookie(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
 }
 
+// The descriptor that gRPC named a call's transport after; -1 when it is not so named.
+static int fd_of_call(grpc_call *call)
+{
+    static const char prefix[] = "fd:";
+    const size_t start = sizeof(prefix) - 1;
+    char *name = grpc_call_get_peer(call);
+    char *end = name;
+    long fd = -1;
+    if (strncmp(name, prefix, start) == 0 && name[start] >= '0' && name[start] <= '9') {
+        fd = strtol(name + start, &end, 10);
+    }
+    bool whole = end != name && *end == '\0' && fd <= INT_MAX;
+    gpr_free(name);
+    return whole ? (int)fd : -1;
+}
+
 static struct grpc_peer *peer_of_call_locked(struct grpc_front *front, grpc_call *call)
 {
-    char *name = grpc_call_get_peer(call);
-    int fd = -1;
-    int end = 0;
-    bool named = sscanf(name, "fd:%d%n", &fd, &end) == 1 && name[end] == '\0';
-    gpr_free(name);
-    if (!named || fd < 0 || fd >= front->by_fd_count || front->by_fd[fd] == NULL ||
-        front->by_fd[fd]->cookie != socket_cookie(fd)) {
-        return NULL;
-    }
-    return front->by_fd[fd];
+    int fd = fd_of_call(call);
+    struct grpc_peer *peer = fd >= 0 && fd < front->by_fd_count ? front->by_fd[fd] : NULL;
+    return peer != NULL && peer->cookie == socket_cookie(fd) ? peer : NULL;
 }
 
 // A new call: the first of its connection becomes the peer's.

@@ -75,7 +75,7 @@ static bool peer_worn(struct lane_peer *peer)
     uint64_t bytes = peer->sealed_bytes + atomic_load(&peer->opened_bytes);
     return noise_cipher_records(peer->receive) + LANE_MESSAGE_RECORDS > peer->wear.records ||
            noise_cipher_records(peer->send) + LANE_MESSAGE_RECORDS > peer->wear.records ||
-           bytes + 2 * RECORD_MESSAGE_MAX > peer->wear.bytes;
+           bytes + UINT64_C(2) * RECORD_MESSAGE_MAX > peer->wear.bytes;
 }
 
 int lane_peer_open_header(struct lane_peer *peer, const uint8_t *sealed,
