@@ -68,15 +68,15 @@ struct wire_header rig_request(enum wire_op op, uint64_t page, uint32_t count)
 bool rig_malformed(size_t i, struct wire_header *request)
 {
     static const struct {
-        uint16_t op;
-        uint16_t status;
         uint64_t page;
         uint32_t count;
+        uint16_t op;
+        uint16_t status;
     } list[] = {
-        {WIRE_ATTACH, 0, 0, 0},        {WIRE_READ | WIRE_ANSWER, 0, 0, 1},
-        {WIRE_READ, 0, 0, 0},          {WIRE_READ, 0, 0, LIMIT_RUN_PAGES + 1},
-        {WIRE_READ, 0, UINT64_MAX, 2}, {WIRE_READ, WIRE_BUSY, 0, 1},
-        {WIRE_DISCARD, 0, 0, 0},       {99, 0, 0, 1},
+        {0, 0, WIRE_ATTACH, 0},        {0, 1, WIRE_READ | WIRE_ANSWER, 0},
+        {0, 0, WIRE_READ, 0},          {0, LIMIT_RUN_PAGES + 1, WIRE_READ, 0},
+        {UINT64_MAX, 2, WIRE_READ, 0}, {0, 1, WIRE_READ, WIRE_BUSY},
+        {0, 0, WIRE_DISCARD, 0},       {0, 1, 99, 0},
     };
     if (i >= sizeof(list) / sizeof(list[0])) {
         return false;
@@ -429,7 +429,7 @@ static void expect(struct rig_client *client, enum wire_op op, struct wire_heade
 void rig_ping(struct rig_client *client)
 {
     struct wire_header request = rig_request(WIRE_PING, 0, 0);
-    struct wire_header answer;
+    struct wire_header answer = {0};
     assert_int_equal(rig_send(client, &request, NULL), 0);
     expect(client, WIRE_PING, &answer, NULL);
     assert_int_equal(answer.request, request.request);
@@ -438,7 +438,7 @@ void rig_ping(struct rig_client *client)
 void rig_expect_read(struct rig_client *client, uint64_t page, uint32_t count)
 {
     static _Thread_local uint8_t got[LIMIT_RUN_BYTES], want[LIMIT_RUN_BYTES];
-    struct wire_header answer;
+    struct wire_header answer = {0};
     expect(client, WIRE_READ, &answer, got);
     assert_int_equal(answer.length, count * RIG_PAGE_BYTES);
     rig_pattern(want, page, count);
@@ -456,7 +456,7 @@ void rig_write(struct rig_client *client, uint64_t page, uint32_t count)
 {
     static _Thread_local uint8_t pages[LIMIT_RUN_BYTES];
     struct wire_header request = rig_request(WIRE_WRITE, page, count);
-    struct wire_header answer;
+    struct wire_header answer = {0};
     rig_pattern(pages, page, count);
     assert_int_equal(rig_send(client, &request, pages), 0);
     expect(client, WIRE_WRITE, &answer, NULL);
@@ -477,10 +477,12 @@ int rig_threads(void)
 
 size_t rig_resident_bytes(void)
 {
-    unsigned long pages = 0;
+    char line[128] = "";
+    char *resident = line;
     FILE *file = fopen("/proc/self/statm", "r");
     assert_non_null(file);
-    assert_int_equal(fscanf(file, "%*u %lu", &pages), 1);
+    assert_non_null(fgets(line, sizeof(line), file));
     fclose(file);
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
+    strtoul(line, &resident, 10);
+    return strtoul(resident, NULL, 10) * (size_t)sysconf(_SC_PAGESIZE);
 }
