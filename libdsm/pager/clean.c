@@ -63,7 +63,8 @@ static void take_marks(struct clean *c)
     protection_no_writes(c->segment, c->base, c->count);
     for (uint32_t i = 0; i < c->count; i++) {
         struct page_entry *entry = entry_of(c, c->base + i);
-        if (page_has(entry, PAGE_DIRTY)) {
+        // One that is open for stores all the same (no mapping was left to close it) stays dirty.
+        if (page_has(entry, PAGE_DIRTY) && protection_of(entry) != TRAP_READ_WRITE) {
             wire_map_set(c->was_dirty, i);
             page_set(&c->segment->table, entry, 0, PAGE_DIRTY);
         }

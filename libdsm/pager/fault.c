@@ -83,7 +83,7 @@ static enum settled spurious(const struct trap_fault *fault, uint32_t word)
 
 static enum settled open_page(struct segment *segment, uint64_t page, enum trap_access access)
 {
-    return protection_set(segment, page, 1, access) == 0 ? SETTLED : WAIT;
+    return protection_set(segment, page, 1, access) == 0 ? SETTLED : ASK; // in a while
 }
 
 // The page is in memory; under the lock.
@@ -102,7 +102,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
             return WAIT;
         }
         if (open_page(segment, page, TRAP_READ_WRITE) != SETTLED) {
-            return WAIT;
+            return ASK;
         }
         if (now == TRAP_READ) {
             STAT_ADD(stat, faults_upgrade, 1);
@@ -111,7 +111,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     } else if (now != TRAP_NONE) {
         return spurious(fault, page_word(entry));
     } else if (open_page(segment, page, TRAP_READ) != SETTLED) {
-        return WAIT;
+        return ASK;
     }
     STAT_ADD(stat, faults_soft, 1);
     STAT_ADD(stat, swap_in_calls, 1);
@@ -138,7 +138,8 @@ static enum settled ask(struct segment *segment, uint64_t page, bool write)
     return WAIT;
 }
 
-static enum settled settle(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+static enum settled settle(struct segment *segment, uint64_t page, const struct trap_fault *fault,
+                           bool hopeless)
 {
     enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
     switch (state) {
@@ -153,7 +154,7 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
         if (backing_fate_errno(atomic_load(&segment->backing.fate)) != 0) {
             return BAD;
         }
-        return ask(segment, page, fault->write);
+        return hopeless ? WAIT : ask(segment, page, fault->write);
     case PAGE_NONE:
         return FOREIGN;
     case PAGE_LOST:
@@ -187,7 +188,7 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
     return page_state(&segment->table, page_at(&segment->table, page)) == PAGE_UNDEFINED &&
            backing_fate_errno(atomic_load(&segment->backing.fate)) == 0 &&
            (!fault->write || segment->writable) &&
-           frames_free(segment->pager) >= segment->page_bytes + segment->pager->low_water;
+           frames_free(segment->pager) >= segment->page_bytes;
 }
 
 static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
@@ -248,7 +249,8 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         lock_acquire(&pager->lock);
     }
     bool requested = page_has(entry, PAGE_REQUESTED);
-    enum settled settled = settle(segment, page, fault);
+    // Who is about to give up asks for nothing that nobody would wait for.
+    enum settled settled = settle(segment, page, fault, hopeless(wait, entry));
     bool asked = !requested && page_has(entry, PAGE_REQUESTED);
     if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(wait, entry))) {
         lock_release(&pager->lock);
@@ -365,7 +367,8 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
             page_state(&segment->table, page_at(&segment->table, request->page));
         if (state == PAGE_BACKING ||
             state == PAGE_UNDEFINED) { // else it came with another page's run
-            uint32_t run = run_length(segment, request->page, state);
+            // Pages without contents are dear to guess at: each takes memory, none saves a request.
+            uint32_t run = state == PAGE_BACKING ? run_length(segment, request->page, state) : 1;
             lock_release(&pager->lock);
             error = swap_in_for_fault(segment, request, run);
             lock_acquire(&pager->lock);

@@ -7,6 +7,7 @@
 // the one who took it. A frame with its page's thread not yet awake is spared, so that no page is taken away before it
 // was of use; so is a pinned one, and one in transit.
 #include <assert.h>
+#include <errno.h>
 #include <limits.h>
 
 #include "libdsm/pager/pager.h"
@@ -66,17 +67,21 @@ static bool failed_before(const struct claims *claims, const struct segment *seg
     return false;
 }
 
-static bool may_take(const struct pager *pager, const struct claims *claims, uint32_t frame,
+static bool may_take(const struct pager *pager, struct claims *claims, uint32_t frame,
                      struct victim *victim)
 {
     *victim = (struct victim){frames_owner(pager, frame), pager->replacement.frames[frame].page};
-    return frames_evictable(pager, victim->segment, victim->page) &&
-           !failed_before(claims, victim->segment, victim->page);
+    if (!frames_evictable(pager, victim->segment, victim->page)) {
+        claims->others |= page_at(&victim->segment->table, victim->page)->pins == 0;
+        return false;
+    }
+    return !failed_before(claims, victim->segment, victim->page);
 }
 
-static bool choose(struct pager *pager, const struct claims *claims, struct victim *victim)
+static bool choose(struct pager *pager, struct claims *claims, struct victim *victim)
 {
     struct replacement *r = &pager->replacement;
+    claims->others = false;
     for (uint32_t frame = replacement_next_aged(r, FRAME_NONE); frame != FRAME_NONE;
          frame = replacement_next_aged(r, frame)) {
         if (may_take(pager, claims, frame, victim)) {
@@ -84,7 +89,7 @@ static bool choose(struct pager *pager, const struct claims *claims, struct vict
         }
     }
     // Twice round: the first time may close every page, the second finds them closed.
-    for (uint32_t i = 0; i < 2 * r->count + 1; i++) {
+    for (uint32_t i = 0; i < 2 * r->in_use + 1; i++) {
         uint32_t frame = replacement_sweep(r);
         if (frame == FRAME_NONE) {
             return false;
@@ -112,14 +117,17 @@ bool frames_take_victim(struct pager *pager, struct claims *claims, struct victi
     page_move(&victim.segment->table, victim.page, PAGE_DISCARDING);
     page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED | PAGE_AHEAD);
     replacement_remove(&pager->replacement, entry->frame);
+    victim.segment
+        ->users++; // until its frame is gone: whoever punches it may serve another segment
     claims->victims[claims->count++] = victim;
     claims->credit += victim.segment->page_bytes;
     STAT_ADD(pager->stat, victims, 1);
     return true;
 }
 
-void frames_note_failed(struct claims *claims, struct victim victim)
+void frames_note_failed(struct claims *claims, struct victim victim, int error)
 {
+    claims->failed_error = error;
     if (claims->failed_count < PAGER_FAILED_VICTIMS) {
         claims->failed[claims->failed_count++] = victim;
     }
@@ -137,7 +145,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
         }
         struct victim victim;
         if (claims->count == PAGER_BATCH || !choose(pager, claims, &victim)) {
-            *all_failed = claims->failed_count > 0;
+            *all_failed = claims->failed_count > 0 && !claims->others;
             return CLAIM_NONE;
         }
         if (page_has(page_at(&victim.segment->table, victim.page), PAGE_DIRTY)) {
@@ -145,7 +153,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
             return CLAIM_DIRTY;
         }
         if (!frames_take_victim(pager, claims, victim)) {
-            frames_note_failed(claims, victim);
+            frames_note_failed(claims, victim, -ENOMEM);
             if (claims->failed_count == PAGER_FAILED_VICTIMS) {
                 return CLAIM_NONE;
             }
@@ -194,6 +202,7 @@ static void victim_gone(const struct victim *victim)
     page_move(table, victim->page, page_has(entry, PAGE_UNBACKED) ? PAGE_UNDEFINED : PAGE_BACKING);
     page_set(table, entry, 0, PAGE_UNBACKED);
     page_wake(table, entry);
+    pager_leave(victim->segment);
 }
 
 void frames_discard(struct pager *pager, struct claims *claims)

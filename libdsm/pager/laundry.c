@@ -62,8 +62,8 @@ static void look(struct pager *pager, struct batch *batch, uint32_t frame, bool 
     if (!page_has(entry, PAGE_DIRTY)) {
         (void)frames_take_victim(pager, &batch->clean, victim);
     } else if (batch->dirty_count < BATCH_DIRTY &&
-               atomic_load(&segment->backing.fate) == BACKING_WELL) {
-        (void)pager_use(pager, segment->index);
+               atomic_load(&segment->backing.fate) == BACKING_WELL &&
+               pager_use(pager, segment->index) != NULL) { // else it is being closed
         batch->dirty[batch->dirty_count++] = victim;
     }
 }

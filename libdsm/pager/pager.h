@@ -129,6 +129,8 @@ struct claims { // of one swap-in: victims taken from their pages, not yet punch
     uint64_t credit;                            // bytes that they gave and that no page has yet
     struct victim failed[PAGER_FAILED_VICTIMS]; // dirty ones that could not be written
     uint32_t failed_count;
+    int failed_error; // of the last of them
+    bool others;      // some frames were passed over that may be victims soon
 };
 enum claim { CLAIM_DONE, CLAIM_DIRTY, CLAIM_NONE };
 // Under the lock: memory for one page of `bytes`: free, or of clean victims, which are recorded; or a dirty victim, nothing done
@@ -139,8 +141,8 @@ void frames_unclaim(struct pager *pager, struct claims *claims,
                     uint64_t bytes); // (L) back to credit
 bool frames_take_victim(struct pager *pager, struct claims *claims,
                         struct victim victim); // (L) RESIDENT or WRITING
-void frames_note_failed(struct claims *claims,
-                        struct victim victim); // not to be chosen again in this swap-in
+void frames_note_failed(struct claims *claims, struct victim victim,
+                        int error); // not to be chosen again in this swap-in
 void frames_discard(struct pager *pager,
                     struct claims *claims); // not under the lock: punches the victims
 void frames_settle(struct pager *pager, struct claims *claims); // discards, and gives credit back

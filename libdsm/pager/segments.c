@@ -14,9 +14,10 @@ static int publish(struct pager *pager, struct segment *segment)
         if (atomic_compare_exchange_strong(&pager->views[i].segment, &none, segment)) {
             segment->index = i;
             uintptr_t base = (uintptr_t)segment->view.base;
+            // The end last: until then nothing lies between them.
+            atomic_store_explicit(&pager->views[i].base, base, memory_order_release);
             atomic_store_explicit(&pager->views[i].end, base + segment->view.bytes,
                                   memory_order_release);
-            atomic_store_explicit(&pager->views[i].base, base, memory_order_release);
             return 0;
         }
     }
@@ -56,6 +57,12 @@ static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t fr
     struct page_entry *entry = page_at(&segment->table, page);
     if (page_state(&segment->table, entry) != PAGE_RESIDENT) {
         return false;
+    }
+    (void)protection_set(segment, page, 1, TRAP_NONE); // a fault under way may have opened it again
+    if (entry->pins > 0) {
+        pager->pinned_bytes -= segment->page_bytes;
+        segment->pinned_pages--;
+        entry->pins = 0;
     }
     page_move(&segment->table, page, PAGE_DISCARDING);
     page_set(&segment->table, entry, 0, PAGE_OPEN | PAGE_DIRTY);

@@ -25,7 +25,9 @@ enum outcome {
     IN_FAULT,      // s->error says which
     IN_WAIT_PAGE,  // in transit for somebody else
     IN_WAIT_FRAME, // no victim now
+    IN_BATCH_FULL, // as many victims as can be noted are to be punched first
     IN_NEED_LANE,  // nothing done yet
+    IN_FAR_ENOUGH, // a neighbour of the touched page is not worth a write
     IN_NO_IO,
 };
 
@@ -48,6 +50,24 @@ static uint64_t offset_of(const struct swap *s, uint64_t page)
 
 // ---- one page ----
 
+// Contents are not wanted: zeros, and nothing to write. Stores are shut out first; where they cannot be (the page is pinned by
+// somebody else, or no mapping is left) it stays dirty.
+static void kill_contents(struct swap *s, struct page_entry *entry)
+{
+    static const uint8_t zeros[LIMIT_PAGE_MIN_BYTES];
+    struct segment *segment = s->segment;
+    if (entry->pins <= ((s->flags & DSM_PIN) != 0)) {
+        protection_no_writes(segment, s->page, 1);
+    }
+    for (uint32_t at = 0; at < segment->page_bytes; at += sizeof zeros) {
+        (void)segment->view.ops->fill(&segment->view, offset_of(s, s->page) + at, zeros,
+                                      sizeof zeros);
+    }
+    if (protection_of(entry) != TRAP_READ_WRITE) {
+        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED);
+    }
+}
+
 static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
 {
     struct segment *segment = s->segment;
@@ -66,13 +86,8 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
             return IN_FAULT;
         }
     }
-    if ((s->flags & DSM_KILL) != 0) { // contents are not wanted: zeros, and nothing to write
-        (void)segment->view.ops->discard(&segment->view, offset_of(s, s->page),
-                                         segment->page_bytes);
-        (void)segment->view.ops->place(&segment->view, offset_of(s, s->page), segment->page_bytes,
-                                       NULL);
-        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED);
-        protection_no_writes(segment, s->page, 1);
+    if ((s->flags & DSM_KILL) != 0) {
+        kill_contents(s, entry);
     }
     if (protection_of(entry) < access) {
         (void)protection_set(segment, s->page, 1, access);
@@ -107,10 +122,16 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
     enum claim claim =
         frames_claim(s->pager, &s->claims, segment->page_bytes, &step.victim, &step.all_failed);
     if (claim == CLAIM_NONE) {
-        step.outcome = s->no_io ? IN_NO_IO : IN_WAIT_FRAME;
+        step.outcome = s->claims.count == PAGER_BATCH ? IN_BATCH_FULL
+                       : s->no_io                     ? IN_NO_IO
+                                                      : IN_WAIT_FRAME;
         return step;
     }
     step.dirty = claim == CLAIM_DIRTY;
+    if (step.dirty && s->fault && s->page != s->demand) {
+        step.outcome = IN_FAR_ENOUGH;
+        return step;
+    }
     if (step.dirty && s->lane == NULL) {
         step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
         return step;
@@ -193,7 +214,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
     if (error != 0) {
         STAT_ADD(s->pager->stat, swap_in_failed_to_clean_victims, 1);
         victim_back(s, step->victim);
-        frames_note_failed(&s->claims, step->victim);
+        frames_note_failed(&s->claims, step->victim, error);
         page_back_without_frame(s, 0);
         if (s->claims.failed_count == PAGER_FAILED_VICTIMS || sync_now() >= s->deadline) {
             swap_fail(s, error, step->victim.segment, step->victim.page);
@@ -204,8 +225,10 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
     lock_acquire(&s->pager->lock);
     struct victim another;
     bool all_failed = false;
-    bool taken = frames_take_victim(s->pager, &s->claims, step->victim);
-    if (!taken) {
+    bool taken = !page_has(page_at(&step->victim.segment->table, step->victim.page), PAGE_DIRTY) &&
+                 frames_take_victim(s->pager, &s->claims, step->victim);
+    if (!taken) { // it cannot be closed
+        frames_note_failed(&s->claims, step->victim, -ENOMEM);
         page_move(&step->victim.segment->table, step->victim.page, PAGE_RESIDENT);
         page_wake(&step->victim.segment->table,
                   page_at(&step->victim.segment->table, step->victim.page));
@@ -291,6 +314,12 @@ static bool take_no_read(struct swap *s, const struct step *step)
     return true;
 }
 
+static void fail_for_victim(struct swap *s)
+{
+    const struct victim *last = &s->claims.failed[s->claims.failed_count - 1];
+    swap_fail(s, s->claims.failed_error, last->segment, last->page);
+}
+
 static bool wait_for_frame(struct swap *s, bool all_failed)
 {
     swap_let_go(s);
@@ -298,8 +327,7 @@ static bool wait_for_frame(struct swap *s, bool all_failed)
         return false;
     }
     if (all_failed) {
-        struct victim *last = &s->claims.failed[s->claims.failed_count - 1];
-        swap_fail(s, -EIO, last->segment, last->page);
+        fail_for_victim(s);
         return false;
     }
     uint32_t seen = atomic_load(&s->pager->frames_word);
@@ -307,7 +335,9 @@ static bool wait_for_frame(struct swap *s, bool all_failed)
     // A frame may have become free before `seen` was read: the slice is short.
     int64_t slice = sync_after_ms(10);
     (void)sync_wait(&s->pager->frames_word, seen, slice < s->deadline ? slice : s->deadline);
-    if (sync_now() >= s->deadline) {
+    if (sync_now() >= s->deadline && s->claims.failed_count > 0) {
+        fail_for_victim(s);
+    } else if (sync_now() >= s->deadline) {
         swap_fail(s, -ENOMEM, s->segment, s->page);
     }
     return false;
@@ -372,11 +402,21 @@ static bool turn(struct swap *s)
         swap_fail(s, error, s->segment, s->page);
         return false;
     case IN_WAIT_PAGE:
+        if (s->no_io) { // in a handler, where a wait must let signals in
+            s->error = -EAGAIN;
+            return false;
+        }
         return wait_for_page(s);
+    case IN_BATCH_FULL: // early, never wrong
+        frames_discard(s->pager, &s->claims);
+        return false;
     case IN_WAIT_FRAME:
         return wait_for_frame(s, step.all_failed);
     case IN_NEED_LANE:
         return take_lane(s);
+    case IN_FAR_ENOUGH:
+        s->end = s->page;
+        return false;
     default:
         s->error = -EAGAIN;
         return false;

@@ -81,7 +81,9 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         assert(entry->frame != FRAME_NONE);
         page_move(&segment->table, page + i, PAGE_RESIDENT);
         uint32_t set = unbacked ? PAGE_UNBACKED : 0;
-        if (s->demand == page + i) {
+        if (s->no_io) {
+            // the thread that wants it is this one
+        } else if (s->demand == page + i) {
             set |= PAGE_WANTED;
             entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
         } else if (s->fault) {

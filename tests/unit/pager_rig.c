@@ -3,6 +3,7 @@
 // See pager_rig.h. Here: starting, stopping, what a program does, and what is checked. The server is in pager_server.c.
 #include "tests/unit/pager_rig.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,85 @@
 struct rig rig;
 
 enum { SEGMENT_SPACING_LOG2 = 32, FRAMES_FROM = 100 };
+
+// ---- the view, watched ----
+
+static const struct segment *segment_of(const struct trap_view *view)
+{
+    for (unsigned i = 0; i < RIG_SEGMENTS; i++) {
+        if (&rig.segments[i].view == view) {
+            return &rig.segments[i];
+        }
+    }
+    return NULL;
+}
+
+static bool due(_Atomic int *failures)
+{
+    int left = atomic_load(failures);
+    while (left > 0 && !atomic_compare_exchange_weak(failures, &left, left - 1)) {
+    }
+    return left > 0;
+}
+
+static int place(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to)
+{
+    return due(&rig.places_fail) ? -ENOMEM : trap_mprotect_ops.place(view, offset, bytes, to);
+}
+
+static int protect(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access access)
+{
+    return due(&rig.protects_fail) ? -ENOMEM
+                                   : trap_mprotect_ops.protect(view, offset, bytes, access);
+}
+
+static int discard(struct trap_view *view, uint64_t offset, uint64_t bytes)
+{
+    const struct segment *segment = segment_of(view);
+    for (uint64_t at = offset; at < offset + bytes; at += segment->page_bytes) {
+        const struct page_entry *entry = page_at(&segment->table, at >> segment->page_shift);
+        if (protection_of(entry) != TRAP_NONE) {
+            (void)atomic_fetch_add(&rig.punched_open, 1);
+        }
+    }
+    while (atomic_load(&rig.hold_discards) != 0) {
+        (void)atomic_fetch_add(&rig.discards_held, 1);
+        (void)sync_wait(&rig.hold_discards, 1, SYNC_FOR_EVER);
+        (void)atomic_fetch_sub(&rig.discards_held, 1);
+    }
+    return trap_mprotect_ops.discard(view, offset, bytes);
+}
+
+static int fill(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes)
+{
+    return trap_mprotect_ops.fill(view, offset, from, bytes);
+}
+
+static void detach_view(struct trap_view *view)
+{
+    trap_mprotect_ops.detach(view);
+}
+
+static const struct trap_ops watched = {
+    .detach = detach_view,
+    .place = place,
+    .fill = fill,
+    .protect = protect,
+    .discard = discard,
+};
+
+void rig_release(_Atomic uint32_t *hold)
+{
+    atomic_store(hold, 0);
+    sync_wake(hold, INT32_MAX);
+}
+
+void rig_await(_Atomic uint32_t *count, uint32_t least)
+{
+    while (atomic_load(count) < least) {
+        (void)usleep(200);
+    }
+}
 
 // ---- start and stop ----
 
@@ -30,6 +110,7 @@ void rig_attach(unsigned i)
     atomic_store(&segment->backing.acknowledged, rig.options.fresh ? 0 : 1);
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address
     assert_int_equal(pager_attach(&rig.pager, segment, (void *)(uintptr_t)address), 0);
+    segment->view.ops = &watched;
     address += 1ull << SEGMENT_SPACING_LOG2;
 }
 
@@ -78,8 +159,8 @@ void rig_start(const struct rig_options *options)
 
 static void stop(void)
 {
-    atomic_store(&rig.hold, 0);
-    sync_wake(&rig.hold, INT32_MAX);
+    rig_release(&rig.hold);
+    rig_release(&rig.hold_discards);
     for (unsigned i = 0; i < RIG_SEGMENTS; i++) {
         if (rig.segments[i].pager != NULL) {
             rig_detach(i);
@@ -201,6 +282,7 @@ static void check_state(void)
 void rig_check_failed(void)
 {
     check_state();
+    assert_int_equal(atomic_load(&rig.punched_open), 0);
     assert_int_equal(GET(swap_in_pages), GET(swap_in_already_in) + GET(swap_in_no_read) +
                                              GET(swap_in_reads) + (uint64_t)rig.faulted);
     assert_true(GET(swap_in_physical_runs) >= GET(swap_in_virtual_runs));

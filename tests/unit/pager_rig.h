@@ -64,6 +64,13 @@ struct rig {
     bool cut;                       // the next answer is a cut
     _Atomic uint32_t hold;          // 1: answers wait until it is 0
     _Atomic uint32_t held;          // answers that wait
+    // The view between pager and kernel.
+    _Atomic int protects_fail; // so many calls fail from now on
+    _Atomic int places_fail;
+    _Atomic uint32_t hold_discards; // 1: discards wait until it is 0
+    _Atomic uint32_t discards_held;
+    _Atomic uint32_t
+        punched_open; // pages whose frame was taken away while the program could see it
     struct {
         char op; // 'R', 'W'
         uint64_t page, hint;
@@ -87,6 +94,9 @@ void rig_server_start(void); // pager_server.c, for pager_rig.c
 void rig_server_stop(void);
 void rig_server_make_store(unsigned i);
 void rig_fill(uint8_t *to, uint64_t stamp, uint32_t bytes);
+
+void rig_release(_Atomic uint32_t *hold);                // hold, hold_discards
+void rig_await(_Atomic uint32_t *count, uint32_t least); // until so many wait there
 
 int rig_swap_in(uint64_t page, uint64_t count, unsigned flags);
 int rig_swap_in_next(uint64_t page, uint64_t count, unsigned flags, uint64_t next);

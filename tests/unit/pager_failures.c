@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pager when things fail: a read or a write at every place where a run can be flushed, memory, mappings, the server. After
+// each nothing is checked out, nothing is pinned, and every page can be touched and has its bytes.
+#include "tests/unit/pager_rig.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { FRAMES_FROM = 100 };
+
+static sigjmp_buf out;
+static const uint8_t *volatile signal_address;
+static volatile sig_atomic_t signal_number;
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    signal_address = info->si_addr;
+    signal_number = number;
+    siglongjmp(out, 1);
+}
+
+static void catch (int number)
+{
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
+    assert_int_equal(sigaction(number, &action, NULL), 0);
+}
+
+// 0, or the signal that the touch ended in.
+static int touch(uint64_t page)
+{
+    signal_number = 0;
+    if (sigsetjmp(out, 1) == 0) {
+        (void)*(volatile uint8_t *)(rig_at(page) + 8);
+        return 0;
+    }
+    assert_ptr_equal(signal_address, rig_at(page) + 8);
+    return signal_number;
+}
+
+static uint64_t stamp_of(const char *states, uint64_t i, uint64_t page)
+{
+    return states[i] == 'U' ? 0 : states[i] == 'D' ? page + 1001 : page + 1;
+}
+
+static void expect_all(const char *pages, const char *frames)
+{
+    for (uint64_t i = 0; i < strlen(pages); i++) {
+        rig_expect_page(i, stamp_of(pages, i, i));
+    }
+    for (uint64_t i = 0; i < strlen(frames); i++) {
+        rig_expect_page(FRAMES_FROM + i, stamp_of(frames, i, FRAMES_FROM + i));
+    }
+}
+
+// D1: the page in hand has been checked out when the run before it fails, and perhaps its victim.
+static void a_read_fails_at_every_flush(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *what, *pages, *frames;
+        uint32_t buffer;
+    } cases[] = {
+        {"no read, dirty victim", "OU", "CD", 8},
+        {"buffer full", "OO", "CC", 1},
+        {"read, dirty victim", "OO", "CD", 8},
+        {"skipping", "OCO", "CC", 8},
+        {"skipping, dirty victim", "OCO", "CD", 8},
+        {"fault in mid-interval", "OF", "C", 8},
+        {"end", "OO", "CC", 8},
+        {"end, the last page", "OC", "C", 8},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t pages = strlen(cases[i].pages);
+        bool faults = strchr(cases[i].pages, 'F') != NULL;
+        char states[8];
+        (void)strcpy(states, cases[i].pages);
+        rig_start(&(struct rig_options){
+            .cache_pages =
+                (uint32_t)(strlen(cases[i].frames) + (strchr(states, 'C') != NULL) + faults),
+            .buffer_pages = cases[i].buffer});
+        if (faults) {
+            states[1] = 'C';
+        }
+        rig_pages(states);
+        rig_frames(cases[i].frames);
+        if (faults) { // one pin too many
+            rig_entry(1)->pins = UINT16_MAX;
+            rig.faulted = 1;
+        }
+        rig.fail_read = 0;
+        int error = rig_swap_in(0, pages, DSM_PIN);
+        if (error != -EIO || rig.call.failed_page != 0) {
+            fail_msg("%s: error %d, page %d", cases[i].what, error, (int)rig.call.failed_page);
+        }
+        if (faults) {
+            rig_entry(1)->pins = 0;
+        }
+        for (uint64_t p = 0; p < pages; p++) {
+            assert_int_equal(rig_entry(p)->pins, 0);
+        }
+        rig_check();
+        expect_all(states, cases[i].frames);
+        rig_stop();
+    }
+}
+
+static void a_write_fails_at_every_flush(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pages;
+        uint32_t buffer;
+    } cases[] = {{"DD", 1}, {"DOD", 8}, {"DD", 8}, {"DC", 8}, {"DCOD", 8}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        rig_start(&(struct rig_options){.buffer_pages = cases[i].buffer});
+        rig_pages(cases[i].pages);
+        rig.fail_write = 0;
+        assert_int_equal(rig_clean(0, strlen(cases[i].pages)), -EIO);
+        assert_int_equal(rig.call.failed_page, 0);
+        assert_true(rig_has(0, PAGE_DIRTY));
+        rig_check_failed();
+        assert_int_equal(rig_clean(0, strlen(cases[i].pages)), 0);
+        rig_expect_stored(0, 1001);
+        expect_all(cases[i].pages, "");
+        for (uint64_t p = 0; p < strlen(cases[i].pages); p++) {
+            rig_store(p, 5000 + p); // the write access comes back
+        }
+        rig_check_failed();
+        (void)rig_cmocka_stop(state);
+    }
+}
+
+// D4: no victim can be written: an error that names one of them, not a loop; and nothing was lost.
+static void every_victim_fails(void **state)
+{
+    (void)state;
+    static const enum wire_status refusals[] = {WIRE_STORE_ERROR, WIRE_NO_SPACE};
+    static const int errors[] = {-EIO, -ENOSPC};
+    for (int i = 0; i < 2; i++) {
+        rig_start(&(struct rig_options){.cache_pages = 5});
+        rig_pages("OOO");
+        rig_frames("DDDDD");
+        rig.refuse_writes = refusals[i];
+        assert_int_equal(rig_swap_in(0, 3, 0), errors[i]);
+        assert_in_range(rig.call.failed_page, 100, 104);
+        rig_expect((struct rig_counts){{1, 0, 0, 5, 0, 0, 5, 0, 5}, {0}});
+        rig_check();
+        rig.refuse_writes = WIRE_OK;
+        expect_all("OOO", "DDDDD");
+        rig_stop();
+    }
+}
+
+// A batch of victims that is full is no sign that there are none: a victim that failed before does not make it one.
+static void a_full_batch_is_not_a_failure(void **state)
+{
+    (void)state;
+    enum { FRAMES = 400 };
+    rig_start(&(struct rig_options){.pages = 2048, .cache_pages = FRAMES});
+    assert_int_equal(rig_swap_in(1000, FRAMES, 0), 0);
+    rig_store(1000, 7);
+    rig_age(1000, FRAMES);
+    rig_reset();
+    rig.fail_write = 1000;
+    assert_int_equal(rig_swap_in(0, FRAMES - 1, 0), 0);
+    rig_expect((struct rig_counts){{1, 2, 2, FRAMES, 0, 0, FRAMES, 0, 1}, {0}});
+    rig_expect_io("W1000+1 R0+256>256 R256+143");
+    rig_expect_page(1000, 7);
+    rig_stop();
+}
+
+static void a_failed_touch_is_sigbus_and_works_later(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
+    catch (SIGBUS);
+    for (int i = 0; i < 20; i++) {
+        rig.fail_read = 3;
+        assert_int_equal(touch(3), SIGBUS);
+        rig_check();
+        assert_int_equal(touch(3), 0); // at once: no request was left behind that nobody serves
+        rig_expect_page(3, 4);
+        rig_age(3, 1);
+        assert_int_equal(rig_swap_in(10 + (uint64_t)(i % 2) * 64, 64, 0), 0);
+        assert_int_equal(rig_state(3), PAGE_BACKING);
+    }
+    assert_int_equal(STAT_GET(&rig.stat, faults_failed), 20);
+    rig_stop();
+}
+
+// A handler of SIGBUS may touch managed memory itself.
+static void on_signal_touch(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)info;
+    (void)context;
+    rig_expect_page(20, 21);
+    siglongjmp(out, 1);
+}
+
+static void a_handler_touches_another_absent_page(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){0});
+    struct sigaction action = {.sa_sigaction = on_signal_touch, .sa_flags = SA_SIGINFO};
+    assert_int_equal(sigaction(SIGBUS, &action, NULL), 0);
+    rig.fail_read = 3;
+    if (sigsetjmp(out, 1) == 0) {
+        (void)*(volatile uint8_t *)rig_at(3);
+        fail_msg("no signal");
+    }
+    rig_expect_page(3, 4);
+    rig_expect_page(20, 21);
+    rig_stop();
+}
+
+// The server is silent for longer than the time-out: SIGBUS at the address; later the same address works.
+static void a_touch_times_out(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.timeout_ms = 50});
+    catch (SIGBUS);
+    atomic_store(&rig.hold, 1);
+    assert_int_equal(touch(3), SIGBUS);
+    rig_release(&rig.hold);
+    while (touch(3) != 0) { // lane_loop knows no deadline: the answer comes now
+    }
+    rig_expect_page(3, 4);
+    rig_stop();
+}
+
+// The same thread, address and kind again and again is no sign of a foreign fault while the page comes and goes.
+static void the_same_touch_a_hundred_times(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 4});
+    for (int i = 0; i < 100; i++) {
+        rig_expect_page(0, 1);
+        assert_int_equal(rig_swap_in(8, 4, 0), 0);
+        assert_int_equal(rig_swap_in(16, 4, 0), 0);
+        assert_int_equal(rig_state(0), PAGE_BACKING);
+    }
+    rig_stop();
+}
+
+// ... but a page that the program has closed itself is not ours.
+static void a_foreign_fault_is_passed_on(void **state)
+{
+    (void)state;
+    catch (SIGSEGV); // before ours
+    rig_start(&(struct rig_options){0});
+    rig_expect_page(0, 1);
+    assert_int_equal(mprotect(rig_at(0), RIG_PAGE, PROT_NONE), 0);
+    assert_int_equal(touch(0), SIGSEGV);
+    assert_int_equal(mprotect(rig_at(0), RIG_PAGE, PROT_READ), 0);
+    assert_int_equal(touch(0), 0);
+    rig_stop();
+    (void)signal(SIGSEGV, SIG_DFL);
+}
+
+// A page that was given its memory in the handler is a victim like any other: its thread has run.
+static void a_page_filled_at_once_is_a_victim(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.fresh = true, .cache_pages = 8, .timeout_ms = 500});
+    for (uint64_t i = 0; i < 64; i++) {
+        rig_store(i, i + 1);
+        assert_false(rig_has(i, PAGE_WANTED));
+    }
+    for (uint64_t i = 0; i < 64; i++) {
+        rig_expect_page(i, i + 1);
+    }
+    rig_stop();
+}
+
+static void memory_is_short_for_a_while(void **state)
+{
+    (void)state;
+    for (int fill = 0; fill < 2; fill++) {
+        rig_start(&(struct rig_options){.fill = fill == 0 ? TRAP_FILL_ALIAS : TRAP_FILL_PWRITE});
+        atomic_store(&rig.places_fail, 3);
+        rig_expect_page(5, 6);
+        atomic_store(&rig.places_fail, fill == 0 ? 1 : 0);
+        assert_int_equal(rig_swap_in(10, 4, 0), fill == 0 ? -ENOMEM : 0);
+        rig_check();
+        assert_int_equal(rig_swap_in(10, 4, 0), 0);
+        rig_stop();
+    }
+}
+
+// No mapping is left to take write access away: what was stored meanwhile must not be taken for written.
+static void write_access_cannot_be_taken(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 8});
+    rig_pages("DD");
+    atomic_store(&rig.protects_fail, 1000);
+    assert_int_equal(rig_clean(0, 2), 0);
+    atomic_store(&rig.protects_fail, 0);
+    rig_store(0, 51); // no trap
+    rig_store(1, 52);
+    assert_int_equal(rig_clean(0, 2), 0);
+    rig_expect_stored(0, 51);
+    rig_expect_stored(1, 52);
+    rig_frames("CCCCCC");
+    atomic_store(&rig.protects_fail, 1000);
+    rig_age(0, 2);
+    (void)rig_swap_in(10, 2, 0);
+    atomic_store(&rig.protects_fail, 0);
+    rig_expect_page(0, 51);
+    rig_expect_page(1, 52);
+    rig_check_failed();
+    (void)rig_cmocka_stop(state);
+}
+
+// A victim that cannot be closed is none, dirty or clean.
+static void victims_cannot_be_closed(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 4, .timeout_ms = 200});
+    rig_frames("DDCC");
+    atomic_store(&rig.protects_fail, 1 << 20);
+    assert_int_not_equal(rig_swap_in(0, 1, 0), 0);
+    atomic_store(&rig.protects_fail, 0);
+    rig_store(FRAMES_FROM, 71);
+    rig_store(FRAMES_FROM + 1, 72);
+    assert_int_equal(rig_swap_in(0, 4, 0), 0);
+    rig_expect_page(FRAMES_FROM, 71);
+    rig_expect_page(FRAMES_FROM + 1, 72);
+    rig_expect_page(FRAMES_FROM + 2, FRAMES_FROM + 3);
+    rig_check_failed();
+    (void)rig_cmocka_stop(state);
+}
+
+// A page cannot be opened: the touch tries again, it does not end in a signal.
+static void a_page_cannot_be_opened_for_a_while(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
+    catch (SIGBUS);
+    atomic_store(&rig.protects_fail, 20);
+    assert_int_equal(touch(3), 0);
+    rig_expect_page(3, 4);
+    atomic_store(&rig.protects_fail, 5);
+    rig_store(3, 9);
+    assert_true(rig_has(3, PAGE_DIRTY));
+    rig_stop();
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_read_fails_at_every_flush),
+        TEST(a_write_fails_at_every_flush),
+        TEST(every_victim_fails),
+        TEST(a_full_batch_is_not_a_failure),
+        TEST(a_failed_touch_is_sigbus_and_works_later),
+        TEST(a_handler_touches_another_absent_page),
+        TEST(a_touch_times_out),
+        TEST(the_same_touch_a_hundred_times),
+        TEST(a_foreign_fault_is_passed_on),
+        TEST(a_page_filled_at_once_is_a_victim),
+        TEST(memory_is_short_for_a_while),
+        TEST(write_access_cannot_be_taken),
+        TEST(victims_cannot_be_closed),
+        TEST(a_page_cannot_be_opened_for_a_while),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
