@@ -84,11 +84,9 @@ static void settle(struct clean *c, uint32_t done)
     check_in(c, c->base, c->count);
 }
 
-static void flush(struct clean *c)
+// Not under the lock, like receive. The run leaves; its tail of clean pages goes back first.
+static void send(struct clean *c)
 {
-    if (c->count == 0) {
-        return;
-    }
     assert(c->dirty_count > 0);
     STAT_ADD(c->pager->stat, clean_virtual_runs, 1);
     lock_acquire(&c->pager->lock);
@@ -97,8 +95,7 @@ static void flush(struct clean *c)
     c->count = c->dirty_count;
     take_marks(c);
     lock_release(&c->pager->lock);
-
-    struct backing_run run = {
+    c->run = (struct backing_run){
         .segment = &c->segment->backing,
         .page = c->base,
         .count = c->count,
@@ -106,18 +103,30 @@ static void flush(struct clean *c)
         .contents = c->segment->view.contents + (c->base << c->segment->page_shift),
     };
     STAT_ADD(c->pager->stat, clean_physical_runs, 1);
-    backing_write_send(c->lane, &run, c->deadline);
-    int error = backing_write_receive(c->lane, &run, c->deadline);
+    backing_write_send(c->lane, &c->run, c->deadline);
+}
+
+static void receive(struct clean *c)
+{
+    int error = backing_write_receive(c->lane, &c->run, c->deadline);
     if (error != 0) {
-        fail(c, error, c->base + run.done);
+        fail(c, error, c->base + c->run.done);
     }
-    STAT_ADD(c->pager->stat, clean_pages, run.done);
+    STAT_ADD(c->pager->stat, clean_pages, c->run.done);
     lock_acquire(&c->pager->lock);
-    settle(c, run.done);
+    settle(c, c->run.done);
     lock_release(&c->pager->lock);
     (void)atomic_fetch_add(&c->pager->frames_word, 1);
     sync_wake(&c->pager->frames_word, 1);
     c->count = c->dirty_count = 0;
+}
+
+static void flush(struct clean *c)
+{
+    if (c->count > 0) {
+        send(c);
+        receive(c);
+    }
 }
 
 static void append(struct clean *c)
@@ -280,6 +289,37 @@ int pager_clean(struct clean *c)
         c->page += turn(c);
     }
     let_go(c);
+    return c->error;
+}
+
+bool clean_begin(struct clean *c, struct backing_lane *lane)
+{
+    c->lane = lane;
+    lock_acquire(&c->pager->lock);
+    for (; c->page < c->end; c->page++) {
+        const struct page_entry *entry = entry_of(c, c->page);
+        if (page_state(&c->segment->table, entry) != PAGE_RESIDENT || entry->pins > 0 ||
+            !page_has(entry, PAGE_DIRTY)) {
+            break;
+        }
+        page_move(&c->segment->table, c->page, PAGE_WRITING);
+        append(c);
+    }
+    c->dirty_count = c->count;
+    lock_release(&c->pager->lock);
+    if (c->count == 0) {
+        return false;
+    }
+    STAT_ADD(c->pager->stat, clean_calls, 1);
+    STAT_ADD(c->pager->stat, clean_writes, c->count);
+    send(c);
+    return true;
+}
+
+int clean_end(struct clean *c)
+{
+    receive(c);
+    c->lane = NULL;
     return c->error;
 }
 

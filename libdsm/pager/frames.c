@@ -40,20 +40,29 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment, 
     return !page_has(entry, PAGE_WANTED) || now_ms() - entry->delivered_ms > PAGER_WANTED_MS;
 }
 
+static bool may_close(const struct pager *pager, const struct segment *segment, uint64_t page)
+{
+    return page < segment->table.pages &&
+           protection_of(page_at(&segment->table, page)) != TRAP_NONE &&
+           frames_evictable(pager, segment, page);
+}
+
 void frames_second_chance(struct pager *pager, uint32_t frame)
 {
     struct segment *segment = frames_owner(pager, frame);
-    uint64_t page = pager->replacement.frames[frame].page;
-    uint64_t n = 0;
-    while (n < CLOSE_RUN && page + n < segment->table.pages) {
-        const struct page_entry *entry = page_at(&segment->table, page + n);
-        if (protection_of(entry) == TRAP_NONE || !frames_evictable(pager, segment, page + n)) {
-            break;
-        }
-        n++;
+    uint64_t first = pager->replacement.frames[frame].page;
+    uint64_t end = first;
+    while (end - first < CLOSE_RUN && may_close(pager, segment, end)) {
+        end++;
     }
-    if (n > 0 && protection_set(segment, page, n, TRAP_NONE) == 0) {
-        STAT_ADD(pager->stat, second_chances, n);
+    if (end == first) {
+        return;
+    }
+    while (first > 0 && end - first < CLOSE_RUN && may_close(pager, segment, first - 1)) {
+        first--;
+    }
+    if (protection_set(segment, first, end - first, TRAP_NONE) == 0) {
+        STAT_ADD(pager->stat, second_chances, end - first);
     }
 }
 
@@ -205,11 +214,30 @@ static void victim_gone(const struct victim *victim)
     pager_leave(victim->segment);
 }
 
+static bool before(const struct victim *a, const struct victim *b)
+{
+    return a->segment != b->segment ? a->segment->index < b->segment->index : a->page < b->page;
+}
+
+// So that neighbours are punched together. By insertion: the clock brings them nearly in order.
+static void sort_victims(struct claims *claims)
+{
+    for (uint32_t i = 1; i < claims->count; i++) {
+        struct victim v = claims->victims[i];
+        uint32_t at = i;
+        for (; at > 0 && before(&v, &claims->victims[at - 1]); at--) {
+            claims->victims[at] = claims->victims[at - 1];
+        }
+        claims->victims[at] = v;
+    }
+}
+
 void frames_discard(struct pager *pager, struct claims *claims)
 {
     if (claims->count == 0) {
         return;
     }
+    sort_victims(claims);
     for (uint32_t i = 0; i < claims->count;) {
         uint32_t n = run_of_victims(claims, i);
         struct segment *segment = claims->victims[i].segment;

@@ -12,7 +12,7 @@
 
 #include "libdsm/pager/pager.h"
 
-enum { BATCH_DIRTY = 64, BATCH_LOOKS = 1024, PAUSE_MS = 20 };
+enum { BATCH_DIRTY = 48, BATCH_BYTES = 1 << 20, BATCH_LOOKS = 1024, PAUSE_MS = 20 };
 
 struct batch {
     struct claims clean; // to be punched
@@ -123,7 +123,6 @@ static struct clean run_around(struct pager *pager, struct victim victim)
         .segment = victim.segment,
         .page = still ? first : victim.page,
         .end = still ? end : victim.page,
-        .laundry = true,
     };
 }
 
@@ -165,25 +164,47 @@ static void leave(struct pager *pager, const struct batch *batch)
     lock_release(&pager->lock);
 }
 
+// Sends run after run, then takes the answers: one page at a time would be bound by round trips.
+static uint32_t begin_all(struct pager *pager, const struct batch *batch, struct backing_lane *lane,
+                          struct clean *cleans)
+{
+    uint32_t n = 0;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < batch->dirty_count && bytes < BATCH_BYTES; i++) {
+        cleans[n] = run_around(pager, batch->dirty[i]);
+        cleans[n].deadline = pager_deadline(pager);
+        if (clean_begin(&cleans[n], lane)) { // else washed with its neighbours, or in use again
+            bytes += (uint64_t)cleans[n].count * cleans[n].segment->page_bytes;
+            n++;
+        }
+    }
+    return n;
+}
+
 // False: the server does not take them now.
 static bool wash(struct pager *pager, struct batch *batch)
 {
+    struct clean cleans[BATCH_DIRTY];
+    if (batch->dirty_count == 0) {
+        return true;
+    }
+    struct backing_lane *lane = backing_take(pager->backing, BACKING_BULK, SYNC_FOR_EVER);
+    if (lane == NULL) {
+        return false;
+    }
     bool well = true;
-    for (uint32_t i = 0; i < batch->dirty_count && atomic_load(&pager->stopping) == 0; i++) {
-        struct clean clean = run_around(pager, batch->dirty[i]);
-        if (clean.page == clean.end) {
-            continue; // washed with its neighbours, or in use again
-        }
-        uint64_t first = clean.page;
-        clean.deadline = pager_deadline(pager);
-        if (pager_clean(&clean) == 0) {
-            STAT_ADD(pager->stat, laundered_pages, clean.end - first);
-            take_washed(pager, batch, clean.segment, first, clean.end);
-        } else if (clean.error != -ECANCELED) {
-            remember(clean.segment, &clean);
+    uint32_t n = begin_all(pager, batch, lane, cleans);
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t first = cleans[i].base;
+        if (clean_end(&cleans[i]) == 0) {
+            STAT_ADD(pager->stat, laundered_pages, cleans[i].run.count);
+            take_washed(pager, batch, cleans[i].segment, first, first + cleans[i].run.count);
+        } else if (cleans[i].error != -ECANCELED) {
+            remember(cleans[i].segment, &cleans[i]);
             well = false;
         }
     }
+    backing_give(lane);
     return well;
 }
 

@@ -186,10 +186,10 @@ struct clean {
     struct segment *segment;
     uint64_t page, end;
     int64_t deadline;
-    bool laundry;
     uint64_t passed_over;
     // the room's own
     struct backing_lane *lane;
+    struct backing_run run;
     uint64_t base;
     uint32_t count, dirty_count;
     uint8_t was_dirty[WIRE_MAP_BYTES];
@@ -198,6 +198,10 @@ struct clean {
     uint64_t failed_page;
 };
 int pager_clean(struct clean *clean);
+// The laundry's form, so that many runs are under way at once: begin checks out the dirty pages with which the interval
+// begins and sends them (false: there is none); end waits for the answer. Ends in the order of begins.
+bool clean_begin(struct clean *clean, struct backing_lane *lane);
+int clean_end(struct clean *clean);
 // Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in.
 int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
                  int64_t deadline);

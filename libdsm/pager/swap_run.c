@@ -83,7 +83,7 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         uint32_t set = unbacked ? PAGE_UNBACKED : 0;
         if (s->no_io) {
             // the thread that wants it is this one
-        } else if (s->demand == page + i) {
+        } else if (s->demand == page + i && page_has(entry, PAGE_WAITERS)) {
             set |= PAGE_WANTED;
             entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
         } else if (s->fault) {

@@ -13,6 +13,7 @@ void replacement_start(struct replacement *r, struct frame *frames, uint32_t cou
 {
     *r = (struct replacement){
         .frames = frames, .count = count, .free_head = count > 0 ? 0 : FRAME_NONE};
+    r->free_tail = count > 0 ? count - 1 : FRAME_NONE;
     r->aged_head = r->aged_tail = FRAME_NONE;
     for (uint32_t i = 0; i < count; i++) {
         frames[i].next = i + 1 < count ? i + 1 : FRAME_NONE;
@@ -58,8 +59,13 @@ void replacement_remove(struct replacement *r, uint32_t frame)
     assert(r->frames[frame].used);
     replacement_unage(r, frame);
     r->frames[frame].used = false;
-    r->frames[frame].next = r->free_head;
-    r->free_head = frame;
+    r->frames[frame].next = FRAME_NONE;
+    if (r->free_head == FRAME_NONE) {
+        r->free_head = frame;
+    } else {
+        r->frames[r->free_tail].next = frame;
+    }
+    r->free_tail = frame;
     r->in_use--;
 }
 

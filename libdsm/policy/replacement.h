@@ -24,7 +24,8 @@ struct replacement {
     uint32_t count;  // of frames in the table
     uint32_t in_use; // of these
     uint32_t hand;
-    uint32_t free_head;
+    uint32_t free_head,
+        free_tail; // given out again in the order in which they came, as their pages will be
     uint32_t aged_head, aged_tail;
 };
 
