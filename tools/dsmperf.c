@@ -27,7 +27,7 @@ static const struct subcommand {
                struct failure *);
 } subcommands[] = {{"limit", perf_limit}, {"fault", perf_fault}, {"scan", perf_scan}};
 
-const char *argp_program_version = "dsmperf 0.1.0";
+__attribute__((visibility("default"))) const char *argp_program_version = "dsmperf 0.1.0";
 static const char documentation[] =
     "Measures remote memory beside the raw limit of the same run.\v"
     "  limit   raw limits: TCP round trips, cipher, the trap's fill and evict\n"

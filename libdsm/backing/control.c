@@ -209,3 +209,16 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
     int error = exchange(lane, &control, info, &cut, NULL, deadline);
     return cut ? -ECONNRESET : error;
 }
+
+int control_let_go(struct backing_lane *lane, const struct backing_segment *segment,
+                   int64_t deadline)
+{
+    Dsm__Close close = DSM__CLOSE__INIT;
+    close.segment = segment->id;
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_CLOSE;
+    control.close = &close;
+    bool cut = false;
+    (void)exchange(lane, &control, NULL, &cut, NULL, deadline);
+    return cut ? -ECONNRESET : 0;
+}

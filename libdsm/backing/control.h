@@ -23,5 +23,8 @@ int control_delete(struct session *session, const char *name, struct failure *fa
 // For the keeper, on a lane that it owns: opens again by id with the epoch held. One try.
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline);
+// The same lane: closes what it has just opened and found to be an older one. -ECONNRESET when the lane was cut, else 0.
+int control_let_go(struct backing_lane *lane, const struct backing_segment *segment,
+                   int64_t deadline);
 
 #endif

@@ -50,6 +50,7 @@ static int resume_one(struct session *session, struct backing_lane *lane,
     case 0:
         if (info.id != segment->id || info.highest < atomic_load(&segment->acknowledged)) {
             meet(session, segment, BACKING_LOST);
+            return control_let_go(lane, segment, sync_after_ms(LIMIT_RPC_MS));
         }
         atomic_store(&segment->epoch, info.epoch);
         return 0;
@@ -233,6 +234,16 @@ static void drop_lanes(struct session *session)
     (void)pthread_mutex_destroy(&session->lock);
 }
 
+// The program's signals are for its own threads: a handler that leaves by siglongjmp must not run in one of ours.
+static int start_keeper(struct session *session)
+{
+    sync_mask before = sync_block_signals();
+    int error = -pthread_create(&session->keeper, NULL, keep, session);
+    sync_restore_signals(before);
+    session->keeper_runs = error == 0;
+    return error;
+}
+
 int session_start(struct session *session, const struct settings *settings, struct counters *stat,
                   struct failure *failure)
 {
@@ -254,8 +265,7 @@ int session_start(struct session *session, const struct settings *settings, stru
         error = bring_up(session, &session->backing.lanes[i], failure);
     }
     if (error == 0) {
-        error = -pthread_create(&session->keeper, NULL, keep, session);
-        session->keeper_runs = error == 0;
+        error = start_keeper(session);
     }
     if (error != 0) {
         drop_lanes(session);

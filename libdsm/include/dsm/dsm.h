@@ -36,7 +36,8 @@ typedef struct dsm_interval { /* pages [page, page + count) */
 /* Errors that errno has no name of its own for. */
 enum {
     DSM_EFENCED = 4001, /* another process owns the segment now */
-    DSM_ELOST = 4002,   /* the server lost the segment's pages (another, an emptied or an older store) */
+    DSM_ELOST =
+        4002, /* the server lost the segment's pages (another, an emptied or an older store) */
 };
 
 /* ---- session -------------------------------------------------------------------------------------------------- */
@@ -48,7 +49,7 @@ typedef struct dsm_options {
     const char *server_key; /* the server's public key, base64 */
     const char *key_file;   /* this client's private key, mode 0600 */
     const char *cluster;
-    uint64_t cache_bytes;   /* bound on local memory for pages, 0: DSM_CACHE */
+    uint64_t cache_bytes; /* bound on local memory for pages, 0: DSM_CACHE */
 } dsm_options;
 
 /* Connects (within 5 s) and starts the library's threads. options may be NULL. One session per process at a
@@ -61,18 +62,20 @@ DSM_API int dsm_close(dsm *session);
 
 /* ---- segments ------------------------------------------------------------------------------------------------- */
 
-enum { /* dsm_segment_create, dsm_segment_open */
-    DSM_READ_ONLY = 1 << 0, /* open as one of many readers */
-    DSM_NORESERVE = 1 << 1, /* create: promise no space; a later clean may be -ENOSPC */
-    DSM_TAKEOVER = 1 << 2,  /* open: take it from a writer of the same principal */
-    DSM_EXCLUSIVE = 1 << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
+enum {                         /* dsm_segment_create, dsm_segment_open */
+       DSM_READ_ONLY = 1 << 0, /* open as one of many readers */
+       DSM_NORESERVE = 1 << 1, /* create: promise no space; a later clean may be -ENOSPC */
+       DSM_TAKEOVER = 1 << 2,  /* open: take it from a writer of the same principal */
+       DSM_EXCLUSIVE =
+           1
+           << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
 };
 
 /* Makes a segment and opens it for writing. bytes: rounded up to whole pages. page_bytes: power of two, 4 KiB (or the
  * system's page if larger) to 1 MiB; 0: the default. Its pages are undefined: loads give zeros.
  * -EEXIST, -ENOSPC (no room on the server), -EDQUOT (over the principal's quota), -EINVAL, -EACCES. */
-DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes, unsigned flags,
-                               dsm_segment **segment);
+DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                               unsigned flags, dsm_segment **segment);
 /* -ENOENT, -EBUSY (open elsewhere; the detail names the holder), -EADDRINUSE (its addresses are in use here). */
 DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm_segment **segment);
 /* Cleans, unmaps and lets go. On an error of the cleaning (-EIO, ...) the segment stays open, unless it is lost or
@@ -87,10 +90,11 @@ DSM_API uint32_t dsm_segment_page_size(const dsm_segment *segment); /* bytes */
 
 /* ---- pages (Cedar's operations) ------------------------------------------------------------------------------- */
 
-enum { /* dsm_swap_in */
-    DSM_KILL = 1 << 8,  /* contents are not needed: no read; pages become undefined (zeros) */
-    DSM_PIN = 1 << 9,   /* keep them in memory until dsm_unpin; counts nest */
-    DSM_WRITE = 1 << 10 /* make them writable (and changed) at once, as system calls that write need */
+enum {                    /* dsm_swap_in */
+       DSM_KILL = 1 << 8, /* contents are not needed: no read; pages become undefined (zeros) */
+       DSM_PIN = 1 << 9,  /* keep them in memory until dsm_unpin; counts nest */
+       DSM_WRITE =
+           1 << 10 /* make them writable (and changed) at once, as system calls that write need */
 };
 
 /* Brings the pages of the interval in. next_page: the page that will be asked for next, or DSM_NO_PAGE.
@@ -98,7 +102,8 @@ enum { /* dsm_swap_in */
  * succeeds. Pages before a failed one are in; it and those after it in its run are not; pins of a failed call are
  * undone. -EREMOTEIO the server refused ("software"), -EIO no answer or the store failed ("hardware"), -ENOMEM too many
  * pins, -ETIMEDOUT. Source: SwapIn. */
-DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned flags, uint64_t next_page);
+DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned flags,
+                        uint64_t next_page);
 /* Undoes one pin of each page; pages that are not pinned are left alone. Source: Unpin. */
 DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval);
 /* Writes changed pages to the server, in runs; returns when they are acknowledged. Pinned pages are passed over:
@@ -109,19 +114,20 @@ DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval);
 
 enum dsm_data { DSM_DATA_NONE, DSM_DATA_UNDEFINED, DSM_DATA_UNCHANGED, DSM_DATA_CHANGED };
 typedef struct dsm_page_info {
-    enum dsm_data data;      /* the program's mark */
-    uint8_t resident;        /* in local memory */
-    uint8_t needs_cleaning;  /* memory differs from the server */
+    enum dsm_data data;     /* the program's mark */
+    uint8_t resident;       /* in local memory */
+    uint8_t needs_cleaning; /* memory differs from the server */
     uint8_t read_only;
-    uint8_t lost;            /* the server lost it */
+    uint8_t lost; /* the server lost it */
     uint32_t pin_count;
 } dsm_page_info;
-DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *info); /* Source: State */
+DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page,
+                           dsm_page_info *info); /* Source: State */
 
 /* ---- counters, threads, errors -------------------------------------------------------------------------------- */
 
 typedef struct dsm_statistics { /* since dsm_open; see counters.def for each counter's meaning */
-    size_t size; /* in: sizeof(dsm_statistics) */
+    size_t size;                /* in: sizeof(dsm_statistics) */
 #define DSM_COUNTER(name, unit, meaning) uint64_t name;
 #include <dsm/counters.def>
 #undef DSM_COUNTER
@@ -134,13 +140,14 @@ DSM_API int dsm_thread_init(void);
 
 DSM_API const char *dsm_strerror(int error); /* of a negative return value; static text */
 typedef struct dsm_error_detail {
-    int error;          /* what the last failed call of this thread returned */
-    uint64_t page;      /* or DSM_NO_PAGE */
-    char segment[256];  /* or "" */
-    char server[280];   /* or "" */
-    char text[320];     /* a sentence that says what to do */
+    int error;         /* what the last failed call of this thread returned */
+    uint64_t page;     /* or DSM_NO_PAGE */
+    char segment[256]; /* or "" */
+    char server[280];  /* or "" */
+    char text[320];    /* a sentence that says what to do */
 } dsm_error_detail;
-DSM_API const dsm_error_detail *dsm_error(void); /* of the calling thread; valid until its next call */
+DSM_API const dsm_error_detail *
+dsm_error(void); /* of the calling thread; valid until its next call */
 
 #ifdef __cplusplus
 }
