@@ -242,9 +242,12 @@ int connect_lane(struct session *session, const struct backing_lane *lane, uint6
         return error;
     }
     errno = 0;
+    sync_mask before = sync_block_signals(); // gRPC starts threads here, and they inherit the mask
     *connected = sock ? lane_sock_create(fd, send, receive) : lane_grpc_create(fd, send, receive);
+    int reason = errno;
+    sync_restore_signals(before);
     if (*connected == NULL) {
-        error = errno != 0 ? -errno : -ENOMEM;
+        error = reason != 0 ? -reason : -ENOMEM;
         return failure_set(failure, error, "No memory for a connection.");
     }
     return 0;
