@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+# What the library promises, against a running dsmd: one behaviour per test, over both kinds of lanes for faults unless LANES
+# says otherwise. Programs are named by what they try; a test runs one of a program's roles.
+if(NOT TARGET dsm)
+  return()
+endif()
+set(hold_folder ${CMAKE_CURRENT_LIST_DIR})
+
+function(add_hold_program name) # add_hold_program(name [LIBRARY...])
+  add_executable(hold_${name} ${hold_folder}/hold_${name}.c ${hold_folder}/hold_rig.c)
+  target_link_libraries(hold_${name} PRIVATE dsm Threads::Threads ${ARGN})
+endfunction()
+
+# add_hold_test(program role [SCRIPT script.sh] [LANES ...] [LABELS ...] [ENVIRONMENT ...] [OPTIONS dsmd's...])
+function(add_hold_test program role)
+  cmake_parse_arguments(hold "" "SCRIPT" "LANES;LABELS;ENVIRONMENT;OPTIONS" ${ARGN})
+  if(NOT hold_LANES)
+    set(hold_LANES sock grpc)
+  endif()
+  if(NOT hold_SCRIPT)
+    set(hold_SCRIPT hold.sh)
+  endif()
+  foreach(lanes ${hold_LANES})
+    set(test e2e.hold.${program}.${role}.${lanes})
+    add_test(NAME ${test} COMMAND ${hold_folder}/${hold_SCRIPT} hold_${program} ${role} ${hold_OPTIONS})
+    set_tests_properties(${test} PROPERTIES
+      LABELS "e2e;${hold_LABELS}" TIMEOUT 200 SKIP_RETURN_CODE 77
+      ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${lanes};${hold_ENVIRONMENT}")
+  endforeach()
+endfunction()
+
+add_hold_program(cache)
+add_hold_test(cache bound LABELS plain-only)
+add_hold_test(cache scan LABELS plain-only)
+add_hold_test(cache random)
+
+add_hold_program(lost)
+foreach(store another emptied older)
+  add_hold_test(lost ${store} SCRIPT hold_lost.sh)
+endforeach()
+
+add_hold_program(timeout)
+foreach(role handled blocked blocked-handler ignored default)
+  add_hold_test(timeout ${role} SCRIPT hold_paused.sh ENVIRONMENT DSM_FAULT_TIMEOUT=1500)
+endforeach()
+
+add_hold_program(signals)
+foreach(role interrupt leap touch)
+  add_hold_test(signals ${role} SCRIPT hold_paused.sh)
+endforeach()
+add_hold_test(signals own-threads)
+add_hold_test(signals leap-running)
+add_hold_test(signals touch-storm)

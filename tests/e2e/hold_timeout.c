@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A server that does not answer for longer than DSM_FAULT_TIMEOUT (the script stops it): a touch ends in SIGBUS as the
+// kernel would raise it, at the address touched and with the touching instruction, and works once the server goes on.
+// Where SIGBUS is blocked or ignored, the process gets the default action, as for a signal that the kernel forces.
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "tests/e2e/hold_rig.h"
+
+enum { CACHE = 1 * MIB, PAGES = 4 * CACHE / PAGE };
+
+static void pause_server(void)
+{
+    hold_say("pause");
+    hold_await("paused");
+}
+
+static void run_handled(void)
+{
+    hold_catch(SIGBUS);
+    dsm *session = hold_open(CACHE);
+    dsm_segment *segment = hold_create(session, "timeout", PAGES, PAGE);
+    hold_fill_all(segment, 1);
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    uint64_t timeout_ms = strtoul(getenv("DSM_FAULT_TIMEOUT"), NULL, 10);
+    pause_server();
+    for (int i = 0; i < 2; i++) { // a load, and a store
+        uint64_t page = hold_absent(segment, 7 + 11 * (uint64_t)i);
+        char *at = (char *)hold_at(segment, page) + 1232;
+        int64_t begun = hold_now_ms();
+        struct hold_touch touch = i == 0 ? hold_load(at) : hold_store(at, 1);
+        int64_t took = hold_now_ms() - begun;
+        CHECK_SIGBUS(touch, at);
+        CHECK(touch.program_counter ==
+                  (i == 0 ? hold_load_instruction() : hold_store_instruction()),
+              "the signal names another instruction");
+        CHECK(took >= (int64_t)timeout_ms - 1, "after %d ms", (int)took);
+        CHECK(took < (int64_t)timeout_ms + 8000, "only after %d ms", (int)took);
+        CHECK(!hold_state(segment, page).resident && !hold_state(segment, page).lost);
+    }
+    uint64_t again = hold_absent(segment, 7);
+    hold_say("continue");
+    hold_await("continued");
+    struct hold_touch touch = hold_load(hold_at(segment, again));
+    CHECK(touch.signal == 0, "the same address does not work after the server went on");
+    hold_check_all(segment, 1);
+    OK(dsm_close(session));
+}
+
+static void touch_in_vain(void)
+{
+    dsm *session = hold_open(CACHE);
+    dsm_segment *segment = hold_create(session, "timeout", PAGES, PAGE);
+    hold_fill_all(segment, 1);
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    const void *at = hold_at(segment, hold_absent(segment, 0));
+    pause_server();
+    (void)*(const volatile uint64_t *)at;
+    CHECK(false, "the touch came back");
+}
+
+static void touch_blocked(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGBUS);
+    CHECK(sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    touch_in_vain();
+}
+
+static void touch_ignored(void)
+{
+    CHECK(signal(SIGBUS, SIG_IGN) != SIG_ERR);
+    touch_in_vain();
+}
+
+static void on_sigbus(int number)
+{
+    (void)number;
+    hold_fail(__FILE__, __LINE__, "blocked", " the handler ran though SIGBUS was blocked");
+}
+
+static void touch_blocked_with_handler(void)
+{
+    CHECK(signal(SIGBUS, on_sigbus) != SIG_ERR);
+    touch_blocked();
+}
+
+static void dies(const char *role)
+{
+    int status = hold_wait(hold_spawn(role));
+    hold_say("continue");
+    hold_await("continued");
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS, "the child's wait status is %#x",
+          status);
+}
+
+static void run_blocked(void)
+{
+    dies("touch-blocked");
+}
+
+static void run_blocked_handler(void)
+{
+    dies("touch-blocked-handler");
+}
+
+static void run_ignored(void)
+{
+    dies("touch-ignored");
+}
+
+static void run_default(void)
+{
+    dies("touch-default");
+}
+
+int main(int argc, char **argv)
+{
+    static const struct hold_role roles[] = {
+        {"handled", run_handled},
+        {"blocked", run_blocked},
+        {"blocked-handler", run_blocked_handler},
+        {"ignored", run_ignored},
+        {"default", run_default},
+        {"touch-blocked", touch_blocked},
+        {"touch-blocked-handler", touch_blocked_with_handler},
+        {"touch-ignored", touch_ignored},
+        {"touch-default", touch_in_vain},
+    };
+    return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);
+}
