@@ -96,7 +96,7 @@ void rig_await(_Atomic uint32_t *count, uint32_t least)
 
 void rig_attach(unsigned i)
 {
-    static uint64_t address = LIMIT_BASE_LOW;
+    const uint64_t address = LIMIT_BASE_LOW + ((uint64_t)i << SEGMENT_SPACING_LOG2);
     struct segment *segment = &rig.segments[i];
     if (rig.stores[i].data == NULL) {
         rig_server_make_store(i);
@@ -111,7 +111,6 @@ void rig_attach(unsigned i)
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address
     assert_int_equal(pager_attach(&rig.pager, segment, (void *)(uintptr_t)address), 0);
     segment->view.ops = &watched;
-    address += 1ull << SEGMENT_SPACING_LOG2;
 }
 
 void rig_detach(unsigned i)

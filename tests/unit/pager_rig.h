@@ -58,12 +58,12 @@ struct rig {
     // The server; under its mutex.
     pthread_mutex_t mutex;
     struct rig_store stores[RIG_SEGMENTS];
-    uint64_t fail_read, fail_write; // page whose next access fails, once
-    enum wire_status refuse_writes; // not WIRE_OK: every write fails so
-    unsigned write_us, read_us;     // answers take this long
-    bool cut;                       // the next answer is a cut
-    _Atomic uint32_t hold;          // 1: answers wait until it is 0
-    _Atomic uint32_t held;          // answers that wait
+    uint64_t fail_read, fail_write;     // page whose next access fails, once
+    enum wire_status refuse_writes;     // not WIRE_OK: every write fails so
+    _Atomic unsigned write_us, read_us; // answers take this long
+    bool cut;                           // the next answer is a cut
+    _Atomic uint32_t hold;              // 1: answers wait until it is 0
+    _Atomic uint32_t held;              // answers that wait
     // The view between pager and kernel.
     _Atomic int protects_fail; // so many calls fail from now on
     _Atomic int places_fail;
