@@ -28,6 +28,7 @@ static void in_child(void)
     if (process.open != NULL) {
         atomic_store(&process.forked, true);
         atomic_store(&pager_of_process, NULL);
+        stat_page_leave(&process.open->page);
     }
 }
 
@@ -117,13 +118,13 @@ static int start(dsm *session, struct failure *failure)
     int error = noise_init();
     error = error != 0
                 ? error
-                : session_start(&session->session, &session->settings, &session->counters, failure);
+                : session_start(&session->session, &session->settings, session->counters, failure);
     if (error != 0) {
         return error;
     }
     (void)snprintf(session->server, sizeof session->server, "%s:%s", session->session.host,
                    session->session.port);
-    error = pager_start(&session->pager, &options, &session->counters, &session->session.backing);
+    error = pager_start(&session->pager, &options, session->counters, &session->session.backing);
     if (error != 0) {
         session_stop(&session->session);
         return failure_set(failure, error, "The library's threads could not be started.");
@@ -136,6 +137,15 @@ static int start(dsm *session, struct failure *failure)
         return failure_set(failure, error, "The handler of SIGSEGV could not be installed.");
     }
     return 0;
+}
+
+static int show_counters(dsm *session, struct failure *failure)
+{
+    const struct settings *s = &session->settings;
+    const struct stat_page_facts facts = {.cache_bytes = s->cache_bytes, .server = s->server};
+    int error = stat_page_create(&session->page, &facts, s->stat == SETTINGS_ON_IS_FIRST);
+    session->counters = session->page.counters;
+    return error == 0 ? 0 : failure_set(failure, error, "No memory for the counters.");
 }
 
 static int open_session(const dsm_options *options, dsm **result, struct failure *failure)
@@ -154,13 +164,16 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
         return failure_set(failure, -ENOMEM, "No memory for a session.");
     }
     (void)pthread_mutex_init(&session->lock, NULL);
+    session->page.fd = -1;
     int error = settings_read(&session->settings, failure);
     if (error == 0 && options != NULL) {
         error = take_options(&session->settings, options, failure);
     }
     error = error != 0 ? error : check_settings(&session->settings, failure);
+    error = error != 0 ? error : show_counters(session, failure);
     error = error != 0 ? error : start(session, failure);
     if (error != 0) {
+        stat_page_destroy(&session->page);
         (void)munmap(session, sizeof *session);
         return error;
     }
@@ -220,6 +233,7 @@ DSM_API int dsm_close(dsm *session)
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
     (void)pthread_mutex_destroy(&session->lock);
+    stat_page_destroy(&session->page);
     (void)munmap(session, sizeof *session);
     return first;
 }
@@ -234,7 +248,7 @@ DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics)
         return error_set(-EINVAL, NULL, DSM_NO_PAGE, NULL,
                          "dsm_statistics.size must be sizeof(dsm_statistics).");
     }
-#define DSM_COUNTER(name, unit, meaning) statistics->name = STAT_GET(&session->counters, name);
+#define DSM_COUNTER(name, unit, meaning) statistics->name = STAT_GET(session->counters, name);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     return 0;

@@ -67,7 +67,7 @@ DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned fl
     }
     error = check_end(segment, interval);
     if (error != 0) {
-        STAT_ADD(&session->counters, swap_in_calls, 1);
+        STAT_ADD(session->counters, swap_in_calls, 1);
         return error;
     }
     struct call call = {
@@ -112,7 +112,7 @@ DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *pas
     dsm *session = segment->session;
     error = check_end(segment, interval);
     if (error != 0) {
-        STAT_ADD(&session->counters, clean_calls, 1);
+        STAT_ADD(session->counters, clean_calls, 1);
         return error;
     }
     struct call call = {

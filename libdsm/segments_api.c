@@ -27,14 +27,11 @@ static uint32_t system_page(void)
 static int check_name(dsm *session, const char *name, struct failure *failure)
 {
     if (name == NULL || !wire_segment_name_valid(name)) {
-        return fail(
-            session, name, -EINVAL,
-            failure_set(
-                failure, 0,
-                "A segment's name is 1 to 255 of the characters A-Z a-z 0-9 . _ @ : + = - in parts "
-                "joined by \"/\".") == 0
-                ? failure
-                : failure);
+        (void)failure_set(
+            failure, 0,
+            "A segment's name is 1 to 255 of the characters A-Z a-z 0-9 . _ @ : + = - in "
+            "parts joined by \"/\".");
+        return fail(session, name, -EINVAL, failure);
     }
     return 0;
 }

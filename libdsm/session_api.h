@@ -10,6 +10,7 @@
 #include "libdsm/backing/session.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/settings.h"
+#include "libdsm/stat/stat_page.h"
 
 struct dsm_segment {
     struct segment segment;
@@ -19,7 +20,8 @@ struct dsm_segment {
 
 struct dsm {
     struct settings settings;
-    struct counters counters;
+    struct stat_page page;
+    struct counters *counters; // in the page
     struct session session;
     struct pager pager;
     pthread_mutex_t lock; // of the list of segments

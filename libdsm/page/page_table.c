@@ -9,13 +9,13 @@
 // under one hold of the lock.
 #include "libdsm/page/page_table.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
 #include "libdsm/sync/futex.h"
+#include "libdsm/sync/invariant.h"
 
 enum { STATE_MASK = 15 };
 _Static_assert(PAGE_STATE_COUNT <= STATE_MASK + 1, "states fit in the word");
@@ -90,11 +90,11 @@ static void swap_word(struct page_entry *entry, uint32_t word)
 
 void page_move(struct page_table *table, uint64_t page, enum page_state to)
 {
-    assert(lock_held(table->lock));
+    INVARIANT(lock_held(table->lock));
     struct page_entry *entry = page_at(table, page);
     uint32_t word = page_word(entry);
     enum page_state from = page_state(table, entry);
-    assert(page_move_legal(from, to));
+    INVARIANT(page_move_legal(from, to));
     swap_word(entry, (word & ~(uint32_t)STATE_MASK) | to);
     if (has_frame(to) && !has_frame(from)) {
         table->chunk_resident[page / PAGE_CHUNK]++;
@@ -107,7 +107,7 @@ void page_set(const struct page_table *table, struct page_entry *entry, uint32_t
               uint32_t clear)
 {
     (void)table;
-    assert(lock_held(table->lock) && ((set | clear) & STATE_MASK) == 0);
+    INVARIANT(lock_held(table->lock) && ((set | clear) & STATE_MASK) == 0);
     swap_word(entry, (page_word(entry) & ~clear) | set);
 }
 

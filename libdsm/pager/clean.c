@@ -10,12 +10,12 @@
 // dirty mark back on the pages that had it, and only on those.
 //
 // Pinned pages are passed over: write access cannot be taken from a page that a system call or a device writes to.
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
+#include "libdsm/sync/invariant.h"
 
 enum outcome {
     OUT_CANT,
@@ -87,7 +87,7 @@ static void settle(struct clean *c, uint32_t done)
 // Not under the lock, like receive. The run leaves; its tail of clean pages goes back first.
 static void send(struct clean *c)
 {
-    assert(c->dirty_count > 0);
+    INVARIANT(c->dirty_count > 0);
     STAT_ADD(c->pager->stat, clean_virtual_runs, 1);
     lock_acquire(&c->pager->lock);
     check_in(c, c->base + c->dirty_count, c->count - c->dirty_count);
@@ -134,7 +134,7 @@ static void append(struct clean *c)
     if (c->count == 0) {
         c->base = c->page;
     }
-    assert(c->base + c->count == c->page);
+    INVARIANT(c->base + c->count == c->page);
     c->count++;
 }
 

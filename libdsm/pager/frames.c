@@ -6,11 +6,11 @@
 // A victim is chosen, closed and marked under the lock (so that nobody opens it again), and punched outside of it, in runs, by
 // the one who took it. A frame with its page's thread not yet awake is spared, so that no page is taken away before it
 // was of use; so is a pinned one, and one in transit.
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 
 #include "libdsm/pager/pager.h"
+#include "libdsm/sync/invariant.h"
 
 enum { CLOSE_RUN = 64 };
 
@@ -145,7 +145,7 @@ void frames_note_failed(struct claims *claims, struct victim victim, int error)
 enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t bytes,
                         struct victim *dirty, bool *all_failed)
 {
-    assert(lock_held(&pager->lock));
+    INVARIANT(lock_held(&pager->lock));
     while (claims->credit < bytes) {
         if (frames_free(pager) >= bytes - claims->credit) {
             pager->resident_bytes += bytes - claims->credit;
@@ -187,7 +187,7 @@ void frames_unclaim(struct pager *pager, struct claims *claims, uint64_t bytes)
 
 void frames_release(struct pager *pager, uint64_t bytes)
 {
-    assert(pager->resident_bytes >= bytes);
+    INVARIANT(pager->resident_bytes >= bytes);
     pager->resident_bytes -= bytes;
     STAT_SET(pager->stat, resident_bytes, pager->resident_bytes);
     (void)atomic_fetch_add(&pager->frames_word, 1);

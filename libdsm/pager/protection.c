@@ -7,10 +7,10 @@
 //
 // mprotect is called under the lock: it takes the process's own lock of mappings anyway, and a page's flags and its protection
 // must never disagree, or a store would go unnoticed.
-#include <assert.h>
 #include <errno.h>
 
 #include "libdsm/pager/pager.h"
+#include "libdsm/sync/invariant.h"
 
 enum { ROOM_SWEEPS = 512, ROOM_EDGES = 64 };
 
@@ -97,7 +97,7 @@ static void close_some(struct pager *pager)
 int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum trap_access access)
 {
     struct pager *pager = segment->pager;
-    assert(lock_held(&pager->lock) && page + count <= segment->table.pages);
+    INVARIANT(lock_held(&pager->lock) && page + count <= segment->table.pages);
     if (access != TRAP_NONE && pager->edges + 2 > pager->options.map_limit) {
         close_some(pager);
     }

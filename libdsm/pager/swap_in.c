@@ -11,12 +11,12 @@
 // checked out, and no lane is held.
 //
 // Threads: any; the state is on the caller's stack (6 KiB). The lock is taken and given back for each page.
-#include <assert.h>
 #include <errno.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/swap_run.h"
+#include "libdsm/sync/invariant.h"
 
 enum outcome {
     IN_ALREADY,
@@ -250,7 +250,7 @@ static void append(struct swap *s)
     if (s->count == 0) {
         s->base = s->page;
     }
-    assert(s->base + s->count == s->page);
+    INVARIANT(s->base + s->count == s->page);
     s->count++;
 }
 

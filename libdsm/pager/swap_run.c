@@ -6,7 +6,6 @@
 //
 // On a failure the pages that did not come are given back: their frames, perhaps half filled, are punched before
 // anybody may try those pages again, and their waiters look again.
-#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 
@@ -14,6 +13,7 @@
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/pager_errors.h"
 #include "libdsm/pager/swap_run.h"
+#include "libdsm/sync/invariant.h"
 
 static struct page_entry *entry_of(const struct swap *s, uint64_t page)
 {
@@ -78,7 +78,7 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         struct page_entry *entry = entry_of(s, page + i);
         bool unbacked = page_state(&segment->table, entry) != PAGE_READING;
         entry->frame = replacement_add(&s->pager->replacement, segment->index, page + i);
-        assert(entry->frame != FRAME_NONE);
+        INVARIANT(entry->frame != FRAME_NONE);
         page_move(&segment->table, page + i, PAGE_RESIDENT);
         uint32_t set = unbacked ? PAGE_UNBACKED : 0;
         if (s->no_io) {

@@ -176,7 +176,8 @@ static uint32_t map_limit(uint32_t wanted)
             limit = strtol(line, &end, 10);
         }
         (void)fclose(file);
-        limit = end == line || limit < 2 * MAPS_FOR_THE_PROGRAM ? 2L * MAPS_FOR_THE_PROGRAM : limit;
+        limit =
+            end == line || limit < 2L * MAPS_FOR_THE_PROGRAM ? 2L * MAPS_FOR_THE_PROGRAM : limit;
     }
     limit -= MAPS_FOR_THE_PROGRAM;
     limit = limit > UINT32_MAX ? UINT32_MAX : limit;

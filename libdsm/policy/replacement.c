@@ -6,8 +6,7 @@
 // Frames, not pages, are swept: their number is the cache's, however large the segments are. A list would need two links
 // moved under the lock at every touch that is noticed; the hand needs none.
 #include "libdsm/policy/replacement.h"
-
-#include <assert.h>
+#include "libdsm/sync/invariant.h"
 
 void replacement_start(struct replacement *r, struct frame *frames, uint32_t count)
 {
@@ -56,7 +55,7 @@ void replacement_unage(struct replacement *r, uint32_t frame)
 
 void replacement_remove(struct replacement *r, uint32_t frame)
 {
-    assert(r->frames[frame].used);
+    INVARIANT(r->frames[frame].used);
     replacement_unage(r, frame);
     r->frames[frame].used = false;
     r->frames[frame].next = FRAME_NONE;

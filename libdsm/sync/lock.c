@@ -5,9 +5,8 @@
 // from running for ever.
 #include "libdsm/sync/lock.h"
 
-#include <assert.h>
-
 #include "libdsm/sync/futex.h"
+#include "libdsm/sync/invariant.h"
 
 enum { LOCK_SPINS = 100 };
 
@@ -36,7 +35,7 @@ void lock_acquire(struct lock *lock)
 void lock_release(struct lock *lock)
 {
     uint32_t was = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
-    assert(was != 0);
+    INVARIANT(was != 0);
     if (was == 2) {
         sync_wake(&lock->word, 1);
     }

@@ -13,7 +13,7 @@ arrows='
 libdsm/include:
 libdsm/sync:
 libdsm/page:     libdsm/sync
-libdsm/policy:
+libdsm/policy:   libdsm/sync/invariant.h
 libdsm/trap:     libdsm/sync
 libdsm/stat:     libdsm/sync libdsm/include
 libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The statistics page: a process's live counters where dsmstat can read them, without a word to the process. A memory file
+// named STAT_PAGE_NAME that its process keeps open: /proc/PID/fd shows it to the same user and to root, and it is
+// gone with the process, however that ends. The library adds to the counters in place.
+//
+// The layout is read by programs of other versions: fields are only added, at the end; counters are found by name.
+#ifndef LIBDSM_STAT_STAT_PAGE_H
+#define LIBDSM_STAT_STAT_PAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "libdsm/stat/stat.h"
+
+#define STAT_PAGE_NAME "dsm-stat"
+#define STAT_PAGE_MAGIC 0x746174732d6d7364ULL // "dsm-stat"
+enum { STAT_PAGE_VERSION = 1, STAT_PAGE_MOST_BYTES = 64 << 10, STAT_PAGE_MOST_COUNTERS = 1024 };
+
+struct stat_page_header {
+    _Atomic uint64_t magic; // written last
+    uint32_t version;
+    uint32_t bytes; // of all
+    int32_t pid;    // as the process itself knows it; a forked child may have the page open, too
+    uint32_t counters;
+    uint32_t counters_offset; // of an array of 64-bit numbers
+    uint32_t names_offset;    // of as many names, each ended by NUL
+    uint32_t names_bytes;
+    uint32_t reserved;
+    uint64_t start_ticks; // of the process, as /proc/PID/stat says
+    uint64_t opened_ns;   // CLOCK_MONOTONIC when the session was opened
+    uint64_t cache_bytes;
+    char program[64];
+    char server[280];
+};
+
+struct stat_page {
+    struct counters *counters;
+    void *base;
+    size_t bytes;
+    int fd; // -1: nobody sees it
+    dev_t device;
+    ino_t inode;
+};
+
+struct stat_page_facts {
+    uint64_t cache_bytes;
+    const char *server;
+};
+
+// A page with zeros. Where it cannot be shown, or shall not (shown false), the counters lie in memory of the process
+// alone: counting goes on, and nobody sees it. 0 or -ENOMEM.
+int stat_page_create(struct stat_page *page, const struct stat_page_facts *facts, bool shown);
+void stat_page_destroy(struct stat_page *page);
+// In a forked child: lets go of the file, which tells of its parent. Async-signal-safe.
+void stat_page_leave(struct stat_page *page);
+
+// When process `pid` (0: this one) was started, in ticks of the clock since the system was. 0 or -errno.
+int stat_process_start(pid_t pid, uint64_t *ticks);
+
+#endif
