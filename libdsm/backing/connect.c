@@ -212,10 +212,11 @@ static int connect_any(struct session *session, int64_t deadline, struct failure
     return fd;
 }
 
+// All that the pager does goes over direct lanes, cleaning too: a store that waits for its page to be cleaned may come from
+// under malloc's lock, and a dirty victim may have to go when the heap is used up, while gRPC allocates for each message.
 static bool wants_sock(const struct session *session, enum backing_class class)
 {
-    return (class == BACKING_FAULT || class == BACKING_CALL) &&
-           session->settings->fault_lanes == SETTINGS_SOCK;
+    return class != BACKING_CONTROL && session->settings->fault_lanes == SETTINGS_SOCK;
 }
 
 int connect_lane(struct session *session, const struct backing_lane *lane, uint64_t generation,

@@ -143,9 +143,9 @@ static bool bring_all_up(struct session *session)
 }
 
 // Keeps the lease, finds out that the server is gone when nobody asks it anything.
-static void heartbeat(struct session *session)
+static void heartbeat(struct session *session, enum backing_class class)
 {
-    struct backing_lane *lane = backing_try(&session->backing, BACKING_CONTROL);
+    struct backing_lane *lane = backing_try(&session->backing, class);
     if (lane == NULL) {
         return; // somebody talks to the server just now
     }
@@ -180,10 +180,11 @@ static void *keep(void *argument)
             pause_ms =
                 pause_ms * 2 < LIMIT_RECONNECT_MAX_MS ? pause_ms * 2 : LIMIT_RECONNECT_MAX_MS;
         }
-        // A data lane that was cut is a hint that the control lane is, too: look at once.
+        // A data lane that was cut is a hint that the control lane is, too: look at once. Otherwise a lane of calls does,
+        // which is direct unless told otherwise: nothing is allocated for what nobody asked for.
         bool hint = STAT_GET(backing->stat, reconnects) != before && control_is_stale(session);
         if (hint || sync_now() >= next_heartbeat) {
-            heartbeat(session);
+            heartbeat(session, hint ? BACKING_CONTROL : BACKING_CALL);
             next_heartbeat = sync_after_ms(LIMIT_HEARTBEAT_MS);
             continue;
         }
