@@ -51,3 +51,16 @@ endforeach()
 add_hold_test(signals own-threads)
 add_hold_test(signals leap-running)
 add_hold_test(signals touch-storm)
+
+# These have a malloc of their own, which sanitizers have, too.
+if(DSM_SANITIZE STREQUAL "")
+  add_hold_program(heap)
+  foreach(role loads stores handler exhausted)
+    add_hold_test(heap ${role} LANES sock LABELS plain-only ENVIRONMENT DSM_FAULT_TIMEOUT=15000)
+  endforeach()
+  add_hold_program(allocations)
+  add_hold_test(allocations count LABELS plain-only)
+  foreach(program heap allocations)
+    target_compile_options(hold_${program} PRIVATE -fno-builtin) # no pair of malloc and free is left out
+  endforeach()
+endif()
