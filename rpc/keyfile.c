@@ -199,6 +199,17 @@ int keyfile_load(const char *path, struct key_identity **identity, struct failur
     return 0;
 }
 
+int key_identity_create(struct key_identity **identity)
+{
+    struct key_identity *made = identity_create();
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    noise_keypair(made->private_key, made->public_key);
+    *identity = made;
+    return 0;
+}
+
 void key_identity_destroy(struct key_identity **identity)
 {
     sodium_free(*identity); // wipes
@@ -342,12 +353,12 @@ static int publish_pair(const char *path, const struct key_identity *identity,
 int keyfile_generate(const char *path, char public_text[KEYFILE_TEXT_BYTES],
                      struct failure *failure)
 {
-    struct key_identity *identity = identity_create();
-    if (identity == NULL) {
-        return failure_set(failure, -ENOMEM, "There is no memory for a key.");
+    struct key_identity *identity;
+    int error = key_identity_create(&identity);
+    if (error != 0) {
+        return failure_set(failure, error, "There is no memory for a key.");
     }
-    noise_keypair(identity->private_key, identity->public_key);
-    int error = publish_pair(path, identity, failure);
+    error = publish_pair(path, identity, failure);
     if (error == 0) {
         keyfile_encode(identity->public_key, public_text);
     }

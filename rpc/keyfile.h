@@ -44,11 +44,15 @@ int keyfile_generate(const char *path, char public_text[KEYFILE_TEXT_BYTES],
                      struct failure *failure);
 // Refuses a file that others may read (-EPERM), that is malformed (-EINVAL) or absent (-ENOENT).
 int keyfile_load(const char *path, struct key_identity **identity, struct failure *failure);
+// A new pair that is in no file: a throw-away key. -ENOMEM.
+int key_identity_create(struct key_identity **identity);
 void key_identity_destroy(struct key_identity **identity);
 int keyfile_decode(const char *text, uint8_t key[NOISE_KEY_BYTES]); // -EINVAL
 void keyfile_encode(const uint8_t key[NOISE_KEY_BYTES], char text[KEYFILE_TEXT_BYTES]);
 
 int key_grants_load(const char *path, struct key_grants **grants, struct failure *failure);
+int key_grants_create(const struct key_grant *grant,
+                      struct key_grants **grants); // this one; -ENOMEM
 void key_grants_destroy(struct key_grants **grants);
 const struct key_grant *key_grants_find(const struct key_grants *grants,
                                         const uint8_t public_key[NOISE_KEY_BYTES]);

@@ -190,6 +190,18 @@ int key_grants_load(const char *path, struct key_grants **grants, struct failure
     return error;
 }
 
+int key_grants_create(const struct key_grant *grant, struct key_grants **grants)
+{
+    struct key_grants *list = calloc(1, sizeof *list + sizeof list->grants[0]);
+    if (list == NULL) {
+        return -ENOMEM;
+    }
+    list->count = 1;
+    list->grants[0] = *grant;
+    *grants = list;
+    return 0;
+}
+
 void key_grants_destroy(struct key_grants **grants)
 {
     free(*grants);

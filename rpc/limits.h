@@ -44,6 +44,8 @@ enum {
 
     // Time.
     LIMIT_CONNECT_MS = 5000,
+    LIMIT_EMBEDDED_START_MS = 20000, // from the start of an embedded dsmd to its answer
+    LIMIT_EMBEDDED_END_MS = 5000,    // for which dsm_close() waits for its end
     LIMIT_RPC_MS = 10000,
     LIMIT_FAILOVER_MS = 20000,
     LIMIT_FAULT_TIMEOUT_MS = 30000,
