@@ -215,15 +215,8 @@ DSM_API int dsm_close(dsm *session)
     }
     int first = 0;
     while (session->segments != NULL) {
-        dsm_segment *segment = session->segments;
-        error = dsm_segment_close(segment);
+        error = segment_drop(session->segments);
         first = first != 0 ? first : error;
-        if (session->segments ==
-            segment) { // it could not be cleaned: its changes are lost, as the error says
-            atomic_store(&segment->segment.backing.fate, BACKING_LOST);
-            (void)pager_unpin(&segment->segment, 0, segment->segment.table.pages);
-            (void)dsm_segment_close(segment);
-        }
     }
     (void)pthread_mutex_lock(&process.lock);
     trap_uninstall();

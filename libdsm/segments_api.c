@@ -54,6 +54,20 @@ static int check_size(dsm *session, const char *name, uint64_t bytes, uint32_t p
     return 0;
 }
 
+static int check_cache(const dsm *session, const struct control_segment *info,
+                       struct failure *failure)
+{
+    uint64_t least =
+        (uint64_t)(LIMIT_CACHE_MIN_PAGES + LIMIT_CACHE_PAGES_PER_THREAD) * info->page_bytes;
+    if (session->pager.options.exact || session->pager.options.cache_bytes >= least) {
+        return 0;
+    }
+    return failure_set(failure, -EINVAL,
+                       "Pages of %u KiB need a cache of at least %llu KiB: set DSM_CACHE, or "
+                       "choose smaller pages.",
+                       info->page_bytes >> 10, (unsigned long long)least >> 10);
+}
+
 // The server has it open for us: map it, or let go of it again.
 static int attach(dsm *session, const char *name, const struct control_segment *info, bool write,
                   dsm_segment **result, struct failure *failure)
@@ -73,7 +87,8 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     atomic_store(&s->segment.backing.next_version, info->highest + 1);
     atomic_store(&s->segment.backing.acknowledged, info->highest);
     (void)snprintf(s->segment.name, sizeof s->segment.name, "%s", name);
-    int error = session_list(&session->session, &s->segment.backing, name, write);
+    int error = check_cache(session, info, failure);
+    error = error != 0 ? error : session_list(&session->session, &s->segment.backing, name, write);
     if (error == 0) {
         // NOLINTNEXTLINE(performance-no-int-to-ptr): the server deals out addresses
         error = pager_attach(&session->pager, &s->segment, (void *)(uintptr_t)info->base);
@@ -169,40 +184,62 @@ static void unlink_segment(dsm_segment *segment)
     (void)pthread_mutex_unlock(&session->lock);
 }
 
+// Maps it no more and tells the server, unless that has nothing to be told.
+static int let_go(dsm_segment *segment, int error)
+{
+    dsm *session = segment->session;
+    struct failure failure = {.text = ""};
+    uint32_t fate = atomic_load(&segment->segment.backing.fate);
+    session_unlist(&session->session, &segment->segment.backing);
+    pager_detach(&segment->segment);
+    unlink_segment(segment);
+    if (fate == BACKING_WELL) {
+        int refused = control_close(&session->session, segment->segment.backing.id, &failure);
+        if (error == 0 && refused != 0 && refused != -ENOENT) {
+            error = fail(session, segment->segment.name, refused, &failure);
+        }
+    } else if (error == 0) {
+        error = fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
+    }
+    free(segment);
+    return error;
+}
+
+static int clean_all(dsm_segment *segment)
+{
+    if (atomic_load(&segment->segment.backing.fate) != BACKING_WELL || !segment->segment.writable) {
+        return 0;
+    }
+    return dsm_clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL);
+}
+
+int segment_drop(dsm_segment *segment)
+{
+    while (segment->segment.pinned_pages > 0) { // pins nest
+        (void)pager_unpin(&segment->segment, 0, segment->segment.table.pages);
+    }
+    return let_go(segment, clean_all(segment));
+}
+
 DSM_API int dsm_segment_close(dsm_segment *segment)
 {
     int error = api_alive();
     if (error != 0) {
         return error;
     }
-    dsm *session = segment->session;
     struct failure failure = {.text = ""};
-    uint32_t fate = atomic_load(&segment->segment.backing.fate);
-    if (segment->segment.pinned_pages > 0 && fate == BACKING_WELL) {
+    if (segment->segment.pinned_pages > 0 &&
+        atomic_load(&segment->segment.backing.fate) == BACKING_WELL) {
         (void)failure_set(&failure, 0,
                           "%llu pages are pinned: dsm_unpin() them before the segment is closed.",
                           (unsigned long long)segment->segment.pinned_pages);
-        return fail(session, segment->segment.name, -EBUSY, &failure);
+        return fail(segment->session, segment->segment.name, -EBUSY, &failure);
     }
-    if (fate == BACKING_WELL && segment->segment.writable) {
-        error = dsm_clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL);
-        fate = atomic_load(&segment->segment.backing.fate);
-        if (error != 0 && fate == BACKING_WELL) {
-            return error;
-        }
+    error = clean_all(segment);
+    if (error != 0 && atomic_load(&segment->segment.backing.fate) == BACKING_WELL) {
+        return error; // it stays open, with its changes
     }
-    uint64_t id = segment->segment.backing.id;
-    session_unlist(&session->session, &segment->segment.backing);
-    pager_detach(&segment->segment);
-    unlink_segment(segment);
-    int refused = fate == BACKING_WELL ? control_close(&session->session, id, &failure) : 0;
-    if (refused != 0 && refused != -ENOENT) {
-        error = fail(session, segment->segment.name, refused, &failure);
-    } else if (fate != BACKING_WELL && error == 0) {
-        error = fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
-    }
-    free(segment);
-    return error;
+    return let_go(segment, error);
 }
 
 DSM_API int dsm_segment_delete(dsm *session, const char *name)

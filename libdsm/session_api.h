@@ -29,6 +29,8 @@ struct dsm {
     char server[280];
 };
 
+// Closes whatever happens: what cannot be cleaned is lost. The cleaning's error, else that of the closing.
+int segment_drop(dsm_segment *segment);
 int api_alive(void); // 0, or -ECHILD in a forked child
 
 #endif

@@ -40,6 +40,14 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment, 
     return !page_has(entry, PAGE_WANTED) || now_ms() - entry->delivered_ms > PAGER_WANTED_MS;
 }
 
+// Changes of a lost or fenced segment can be saved nowhere: they must not take the memory of the others. Whoever touches
+// such a page later gets SIGBUS.
+bool frames_needs_write(const struct segment *segment, uint64_t page)
+{
+    return page_has(page_at(&segment->table, page), PAGE_DIRTY) &&
+           atomic_load(&segment->backing.fate) == BACKING_WELL;
+}
+
 static bool may_close(const struct pager *pager, const struct segment *segment, uint64_t page)
 {
     return page < segment->table.pages &&
@@ -157,7 +165,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
             *all_failed = claims->failed_count > 0 && !claims->others;
             return CLAIM_NONE;
         }
-        if (page_has(page_at(&victim.segment->table, victim.page), PAGE_DIRTY)) {
+        if (frames_needs_write(victim.segment, victim.page)) {
             *dirty = victim;
             return CLAIM_DIRTY;
         }
@@ -209,7 +217,7 @@ static void victim_gone(const struct victim *victim)
     struct page_table *table = &victim->segment->table;
     struct page_entry *entry = page_at(table, victim->page);
     page_move(table, victim->page, page_has(entry, PAGE_UNBACKED) ? PAGE_UNDEFINED : PAGE_BACKING);
-    page_set(table, entry, 0, PAGE_UNBACKED);
+    page_set(table, entry, 0, PAGE_UNBACKED | PAGE_DIRTY);
     page_wake(table, entry);
     pager_leave(victim->segment);
 }

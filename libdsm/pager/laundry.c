@@ -50,19 +50,18 @@ static void look(struct pager *pager, struct batch *batch, uint32_t frame, bool 
 {
     struct segment *segment = frames_owner(pager, frame);
     uint64_t page = pager->replacement.frames[frame].page;
-    const struct page_entry *entry = page_at(&segment->table, page);
     if (!frames_evictable(pager, segment, page)) {
         return;
     }
-    if (protection_of(entry) != TRAP_NONE && !aged && !pager->options.exact) {
+    if (protection_of(page_at(&segment->table, page)) != TRAP_NONE && !aged &&
+        !pager->options.exact) {
         frames_second_chance(pager, frame);
         return;
     }
     struct victim victim = {segment, page};
-    if (!page_has(entry, PAGE_DIRTY)) {
+    if (!frames_needs_write(segment, page)) {
         (void)frames_take_victim(pager, &batch->clean, victim);
     } else if (batch->dirty_count < BATCH_DIRTY &&
-               atomic_load(&segment->backing.fate) == BACKING_WELL &&
                pager_use(pager, segment->index) != NULL) { // else it is being closed
         batch->dirty[batch->dirty_count++] = victim;
     }
