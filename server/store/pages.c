@@ -92,7 +92,7 @@ static int plan_add(struct plan *plan, uint32_t offset, const uint8_t *data)
 {
     struct store_segment *segment = plan->segment;
     uint64_t page = plan->first + offset;
-    bool has_slot = atomic_load(&segment->entries[page].word) != 0;
+    bool has_slot = segment_word(segment, page) != 0;
     bool grows = segment_thin(segment) && data != NULL && !has_slot;
     int error = segment_prepare(segment, page);
     if (error == 0 && grows && !slots_promise(segment->slots, segment->record.page_bytes, 0)) {
@@ -115,7 +115,7 @@ static int plan_make(struct plan *plan, uint32_t count, const uint8_t *map, cons
             bytes = data;
             data += page_bytes;
         }
-        if (atomic_load(&segment->entries[plan->first + i].version) < plan->version) {
+        if (segment_version(segment, plan->first + i) < plan->version) {
             bytes = bytes != NULL && !all_zeros(bytes, page_bytes) ? bytes : NULL;
             int error = plan_add(plan, i, bytes);
             if (error != 0) {
@@ -427,7 +427,7 @@ int store_read(struct store *store, struct store_segment *segment, uint64_t page
         return -EINVAL;
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t slot = entry_slot(atomic_load(&segment->entries[page + i].word));
+        uint32_t slot = entry_slot(segment_word(segment, page + i));
         if (slot == SLOT_NONE) {
             continue;
         }

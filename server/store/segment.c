@@ -141,7 +141,7 @@ void segment_close(struct store_segment **segment)
         return;
     }
     bitmap_memory_free(gone->map, gone->map_bytes);
-    bitmap_memory_free(gone->blocks, blocks_bytes(gone));
+    bitmap_memory_free((void *)gone->blocks, blocks_bytes(gone));
     if (gone->fd >= 0) {
         (void)close(gone->fd);
     }
@@ -271,7 +271,7 @@ uint64_t segment_block_next(const struct store_segment *segment, uint64_t block)
 {
     uint64_t total = block_total(segment);
     while (block < total) {
-        uint64_t word = segment->blocks[block / 64] >> (block % 64);
+        uint64_t word = atomic_load(&segment->blocks[block / 64]) >> (block % 64);
         if (word != 0) {
             return block + (unsigned)__builtin_ctzll(word);
         }
@@ -302,7 +302,7 @@ int segment_prepare(struct store_segment *segment, uint64_t page)
     uint64_t block = page / INDEX_BLOCK_ENTRIES;
     uint64_t bit = 1ULL << (block % 64);
     uint64_t charge = segment_thin(segment) ? INDEX_BLOCK_BYTES : 0;
-    if ((segment->blocks[block / 64] & bit) != 0) {
+    if (segment_block_has_room(segment, block)) {
         return 0;
     }
     if (charge != 0 && !slots_promise(segment->slots, 0, charge)) {
@@ -319,8 +319,8 @@ int segment_prepare(struct store_segment *segment, uint64_t page)
         slots_unpromise(segment->slots, 0, charge);
         return error == -ENOSPC && segment_thin(segment) ? -ENOSPC : -EIO;
     }
-    segment->blocks[block / 64] |= bit;
-    segment->block_count++;
+    atomic_fetch_or(&segment->blocks[block / 64], bit);
+    atomic_fetch_add(&segment->block_count, 1);
     return 0;
 }
 
@@ -358,5 +358,5 @@ void segment_promise(const struct store_segment *segment, uint64_t *page_bytes,
     bool thin = segment_thin(segment);
     *page_bytes =
         thin ? atomic_load(&segment->stored_bytes) : segment->pages * segment->record.page_bytes;
-    *index_bytes = thin ? segment->block_count * INDEX_BLOCK_BYTES : 0;
+    *index_bytes = thin ? atomic_load(&segment->block_count) * INDEX_BLOCK_BYTES : 0;
 }

@@ -47,9 +47,9 @@ struct store_segment {
     uint64_t map_bytes;          // [c]
     struct store_entry *entries; // [c] in map
     pthread_mutex_t lock;        // [W]
-    uint64_t *blocks;            // [W] bit: this block of entries has room in the file
-    uint64_t block_count;        // [W] set bits
-    uint64_t sequence;           // [W] of the newest copy of the record
+    _Atomic uint64_t *blocks; // [a] bit: this block of entries has room in the file; set under [W]
+    _Atomic uint64_t block_count; // [a] set bits; written under [W]
+    uint64_t sequence;            // [W] of the newest copy of the record
     struct store_segment_record
         record; // [c] but for its changing part: [W]; read under the catalog's lock
     _Atomic uint64_t highest, stored_bytes; // [a], written under [W]
@@ -80,6 +80,24 @@ void segment_highest_set(struct store_segment *segment, uint64_t version); // un
 // What it takes of the capacity. Under [W], or alone with it.
 void segment_promise(const struct store_segment *segment, uint64_t *page_bytes,
                      uint64_t *index_bytes);
+// An entry in a block without room is zeros, and must not be looked at: a load from a hole of a
+// file on tmpfs takes a page of memory that nobody counted.
+static inline bool segment_block_has_room(const struct store_segment *segment, uint64_t block)
+{
+    return (atomic_load(&segment->blocks[block / 64]) >> (block % 64) & 1) != 0;
+}
+static inline uint64_t segment_word(const struct store_segment *segment, uint64_t page)
+{
+    return segment_block_has_room(segment, page / INDEX_BLOCK_ENTRIES)
+               ? atomic_load(&segment->entries[page].word)
+               : 0;
+}
+static inline uint64_t segment_version(const struct store_segment *segment, uint64_t page)
+{
+    return segment_block_has_room(segment, page / INDEX_BLOCK_ENTRIES)
+               ? atomic_load(&segment->entries[page].version)
+               : 0;
+}
 // The first block of entries at or above `block` that has room; UINT64_MAX: none.
 uint64_t segment_block_next(const struct store_segment *segment, uint64_t block);
 

@@ -90,9 +90,9 @@ static int entry_scan(struct store_segment *segment, uint64_t page, const char *
         return 0;
     }
     uint64_t block = page / INDEX_BLOCK_ENTRIES;
-    if ((segment->blocks[block / 64] >> (block % 64) & 1) == 0) {
-        segment->blocks[block / 64] |= 1ULL << (block % 64);
-        segment->block_count++;
+    if (!segment_block_has_room(segment, block)) {
+        atomic_fetch_or(&segment->blocks[block / 64], 1ULL << (block % 64));
+        atomic_fetch_add(&segment->block_count, 1);
     }
     *highest = version > *highest ? version : *highest;
     if (word == 0) {
