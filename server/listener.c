@@ -19,6 +19,7 @@
 //
 // Threads: all state is the thread's own once it runs; listener_wake() may come from anywhere.
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rpc/embedded.h"
 #include "server/clock.h"
 #include "server/listener_internal.h"
 
@@ -147,12 +149,36 @@ static int watch_sockets(struct listener *listener, uint32_t events)
     return error == 0 ? 0 : -errno;
 }
 
+// A message of the embedding program; at its end the socket would be readable for ever.
+static int take_connection(struct listener *listener, int control)
+{
+    uint8_t byte;
+    int fd;
+    ssize_t got = embedded_receive(control, &byte, sizeof byte, &fd);
+    if (got == 0) {
+        (void)epoll_ctl(listener->epoll, EPOLL_CTL_DEL, control, NULL);
+    }
+    if (fd < 0) {
+        errno = got == 0 ? EAGAIN : got < 0 ? (int)-got : EPROTO;
+        return -1;
+    }
+    (void)fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
+    return fd;
+}
+
+static int take_or_accept(struct listener *listener, int fd, struct sockaddr_storage *from)
+{
+    socklen_t bytes = sizeof *from;
+    return listener->embedded
+               ? take_connection(listener, fd)
+               : accept4(fd, (struct sockaddr *)from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
 static void accept_some(struct listener *listener, int fd, int64_t now_ms)
 {
     for (int i = 0; i < LISTENER_ACCEPTS; i++) {
         struct sockaddr_storage from = {0};
-        socklen_t bytes = sizeof from;
-        int accepted = accept4(fd, (struct sockaddr *)&from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted = take_or_accept(listener, fd, &from);
         if (accepted >= 0) {
             admit(listener, accepted, &from, now_ms);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -287,35 +313,61 @@ static int make_epoll(struct listener *listener)
     return 0;
 }
 
+static struct listener *listener_new(void)
+{
+    struct listener *made = calloc(1, sizeof *made);
+    if (made != NULL) {
+        TAILQ_INIT(&made->free);
+        TAILQ_INIT(&made->busy);
+        made->epoll = -1;
+        made->wake = -1;
+    }
+    return made;
+}
+
+// The sockets are there; the rest. Takes over *made, also on failure.
+static int listener_complete(struct listener **made, struct listener **listener,
+                             struct failure *failure)
+{
+    int error = make_places(*made);
+    error = error == 0 ? make_epoll(*made) : error;
+    if (error != 0) {
+        listener_destroy(made);
+        return failure_set(failure, error, "The listener could not be made: %s.", strerror(-error));
+    }
+    *listener = *made;
+    return 0;
+}
+
 int listener_create(char *const *addresses, size_t count, struct listener **listener,
                     struct failure *failure)
 {
-    struct listener *made = calloc(1, sizeof *made);
+    struct listener *made = listener_new();
     if (made == NULL) {
         return failure_set(failure, -ENOMEM, "There is no memory for the listener.");
     }
-    TAILQ_INIT(&made->free);
-    TAILQ_INIT(&made->busy);
-    made->epoll = -1;
-    made->wake = -1;
-    int error = 0;
-    for (size_t i = 0; i < count && error == 0; i++) {
-        error = listener_bind(made, addresses[i], failure);
-    }
-    if (error == 0) {
-        error = make_places(made);
-        error = error == 0 ? make_epoll(made) : error;
+    for (size_t i = 0; i < count; i++) {
+        int error = listener_bind(made, addresses[i], failure);
         if (error != 0) {
-            (void)failure_set(failure, error, "The listener could not be made: %s.",
-                              strerror(-error));
+            listener_destroy(&made);
+            return error;
         }
     }
-    if (error != 0) {
-        listener_destroy(&made);
-        return error;
+    return listener_complete(&made, listener, failure);
+}
+
+int listener_create_embedded(int control, struct listener **listener, struct failure *failure)
+{
+    struct listener *made = listener_new();
+    int own = fcntl(control, F_DUPFD_CLOEXEC, 0);
+    if (made == NULL || own < 0) {
+        free(made);
+        return failure_set(failure, own < 0 ? -errno : -ENOMEM,
+                           "There is no memory for the listener.");
     }
-    *listener = made;
-    return 0;
+    made->embedded = true;
+    made->sockets[made->socket_count++] = own;
+    return listener_complete(&made, listener, failure);
 }
 
 uint16_t listener_port(const struct listener *listener)

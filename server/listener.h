@@ -24,6 +24,10 @@ struct listener_options { // all borrowed; outlive the listener
 // -EADDRINUSE, -EINVAL, ..., each with a sentence.
 int listener_create(char *const *addresses, size_t count, struct listener **listener,
                     struct failure *failure);
+// The listener of an embedded server: connections are taken from messages on `control`, which stays the caller's.
+int listener_create_embedded(int control, struct listener **listener, struct failure *failure);
+// Whether an address is one that could be listened on; nothing is bound. -EINVAL with a sentence.
+int listener_check(const char *address, struct failure *failure);
 uint16_t listener_port(const struct listener *listener); // of the first address
 int listener_start(struct listener *listener, const struct listener_options *options);
 void listener_wake(void *listener); // any thread: ask again for the lanes that wait

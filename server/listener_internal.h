@@ -65,6 +65,7 @@ struct listener {
     unsigned waiting;
     int sockets[LISTENER_SOCKETS];
     size_t socket_count;
+    bool embedded; // the only socket is a program's, over which connections come ready made
     uint16_t port;
     int epoll, wake;
     int64_t paused_until_ms; // 0: not paused

@@ -27,6 +27,7 @@
 
 #include "server/clock.h"
 #include "server/config.h"
+#include "server/embedded.h"
 #include "server/listener.h"
 #include "server/log.h"
 #include "server/ready.h"
@@ -46,6 +47,7 @@ struct daemon {
     struct store *store;
     struct service *service;
     struct listener *listener;
+    struct embedded *embedded; // NULL: a server of its own
     struct lane_front *sock_front, *grpc_front;
     int signals;
     int threads, grpc_threads;
@@ -83,6 +85,14 @@ static int require(struct daemon *daemon, const char *value, const char *option)
                                           "--%s is missing (see dsmd --help).", option);
 }
 
+static int require_files(struct daemon *daemon)
+{
+    const struct config *config = &daemon->config;
+    int error = require(daemon, config->store, "store");
+    error = error == 0 ? require(daemon, config->key, "key") : error;
+    return error == 0 ? require(daemon, config->authorized, "authorized") : error;
+}
+
 static int check_settings(struct daemon *daemon)
 {
     const struct config *config = &daemon->config;
@@ -100,9 +110,7 @@ static int check_settings(struct daemon *daemon)
         strlen(config->name) >= LIMIT_SERVER_NAME_BYTES) {
         return failure_set(&daemon->failure, -EINVAL, "--cluster or --name is too long.");
     }
-    int error = require(daemon, config->store, "store");
-    error = error == 0 ? require(daemon, config->key, "key") : error;
-    error = error == 0 ? require(daemon, config->authorized, "authorized") : error;
+    int error = config->embedded != 0 ? 0 : require_files(daemon);
     if (error != 0) {
         return error;
     }
@@ -121,6 +129,10 @@ static int load_keys(struct daemon *daemon)
     if (noise_init() != 0) {
         return failure_set(&daemon->failure, -EIO, "libsodium could not be started.");
     }
+    if (daemon->embedded != NULL) {
+        return embedded_keys(daemon->embedded, &daemon->identity, &daemon->grants,
+                             &daemon->failure);
+    }
     int error = keyfile_load(config->key, &daemon->identity, &daemon->failure);
     if (error == 0 && config->psk_file[0] != '\0') {
         error = keyfile_load(config->psk_file, &daemon->psk_file, &daemon->failure);
@@ -132,13 +144,17 @@ static int load_keys(struct daemon *daemon)
 static int open_store(struct daemon *daemon)
 {
     const struct config *config = &daemon->config;
+    const char *directory = config->store;
     uint64_t capacity = config->capacity;
     int error = 0;
-    if (capacity == 0) {
-        error = room_default(config->store, &capacity, &daemon->failure);
+    if (daemon->embedded != NULL) {
+        directory = embedded_directory(daemon->embedded);
+        capacity = embedded_capacity(daemon->embedded);
+    } else if (capacity == 0) {
+        error = room_default(directory, &capacity, &daemon->failure);
     }
     const struct store_options options = {
-        .directory = config->store,
+        .directory = directory,
         .capacity_bytes = capacity,
         .durability = strcmp(config->durability, "power") == 0 ? STORE_DURABILITY_POWER
                                                                : STORE_DURABILITY_PROCESS,
@@ -163,8 +179,11 @@ static int make_fronts(struct daemon *daemon)
 static int serve(struct daemon *daemon)
 {
     const struct config *config = &daemon->config;
-    int error = listener_create(config->listen.items, config->listen.count, &daemon->listener,
-                                &daemon->failure);
+    int error = daemon->embedded != NULL
+                    ? listener_create_embedded(embedded_control(daemon->embedded),
+                                               &daemon->listener, &daemon->failure)
+                    : listener_create(config->listen.items, config->listen.count, &daemon->listener,
+                                      &daemon->failure);
     if (error != 0) {
         return error;
     }
@@ -224,13 +243,24 @@ static void reread_authorized(struct daemon *daemon)
     log_line(daemon->log, LOG_LEVEL_INFO, "SIGHUP: read %s again", daemon->config.authorized);
 }
 
-// Until SIGTERM or SIGINT.
+static bool wait_a_while(struct daemon *daemon)
+{
+    if (daemon->embedded != NULL) {
+        return embedded_wait(daemon->embedded, daemon->signals, DAEMON_TICK_MS);
+    }
+    struct pollfd wait = {.fd = daemon->signals, .events = POLLIN};
+    (void)poll(&wait, 1, DAEMON_TICK_MS);
+    return false;
+}
+
+// Until SIGTERM or SIGINT, or the end of the program that embeds this server.
 static void wait_for_signals(struct daemon *daemon)
 {
     for (;;) {
-        struct pollfd wait = {.fd = daemon->signals, .events = POLLIN};
         struct signalfd_siginfo info;
-        (void)poll(&wait, 1, DAEMON_TICK_MS);
+        if (wait_a_while(daemon)) {
+            return;
+        }
         service_expire(daemon->service, clock_now_ms());
         while (read(daemon->signals, &info, sizeof info) == (ssize_t)sizeof info) {
             if (info.ssi_signo != SIGHUP) {
@@ -265,6 +295,7 @@ static int stop(struct daemon *daemon)
     if (daemon->store != NULL) {
         error = store_close(&daemon->store);
     }
+    embedded_destroy(&daemon->embedded);
     key_grants_destroy(&daemon->grants);
     key_identity_destroy(&daemon->psk_file);
     key_identity_destroy(&daemon->identity);
@@ -280,9 +311,29 @@ static int check(struct daemon *daemon)
     return error;
 }
 
+// The service manager of a program that embeds this server is the program's business.
+static void say_ready(struct daemon *daemon)
+{
+    if (daemon->embedded != NULL) {
+        embedded_say_ready(daemon->embedded, daemon->identity);
+    } else {
+        ready_say((int)daemon->config.ready_fd, listener_port(daemon->listener));
+    }
+}
+
+static void say_stopping(struct daemon *daemon)
+{
+    if (daemon->embedded == NULL) {
+        ready_stopping();
+    }
+}
+
 static int work(struct daemon *daemon)
 {
     int error = check_settings(daemon);
+    if (error == 0 && daemon->config.embedded != 0) {
+        error = embedded_begin((int)daemon->config.embedded, &daemon->embedded, &daemon->failure);
+    }
     error = error == 0 ? guard_process(daemon) : error;
     error = error == 0 ? load_keys(daemon) : error;
     error = error == 0 ? open_store(daemon) : error;
@@ -294,11 +345,19 @@ static int work(struct daemon *daemon)
         return error;
     }
     log_start(daemon);
-    ready_say((int)daemon->config.ready_fd, listener_port(daemon->listener));
+    say_ready(daemon);
     wait_for_signals(daemon);
-    ready_stopping();
+    say_stopping(daemon);
     log_line(daemon->log, LOG_LEVEL_INFO, "stopping");
     return 0;
+}
+
+static void say_failed(struct daemon *daemon, const char *text)
+{
+    (void)fprintf(stderr, "dsmd: error: %s\n", text);
+    if (daemon->embedded != NULL) {
+        embedded_say_failed(daemon->embedded, text);
+    }
 }
 
 int main(int argc, char **argv)
@@ -312,8 +371,8 @@ int main(int argc, char **argv)
         error = work(&daemon);
     }
     if (error != 0) {
-        (void)fprintf(stderr, "dsmd: error: %s\n",
-                      daemon.failure.text[0] != '\0' ? daemon.failure.text : strerror(-error));
+        say_failed(&daemon,
+                   daemon.failure.text[0] != '\0' ? daemon.failure.text : strerror(-error));
     }
     int closed = stop(&daemon);
     if (error == 0 && closed != 0) {

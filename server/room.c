@@ -52,9 +52,8 @@ static int file_system(const char *directory, struct statfs *facts)
     return statfs(slash != NULL ? parent : ".", facts) == 0 ? 0 : -errno;
 }
 
-static uint64_t available_memory(void)
+static uint64_t memory_line(const char *label)
 {
-    static const char label[] = "MemAvailable:";
     char line[128];
     uint64_t kib = 0;
     FILE *file = fopen("/proc/meminfo", "re");
@@ -62,12 +61,69 @@ static uint64_t available_memory(void)
         return UINT64_MAX;
     }
     while (kib == 0 && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, label, sizeof label - 1) == 0) {
-            kib = strtoull(line + sizeof label - 1, NULL, 10);
+        if (strncmp(line, label, strlen(label)) == 0) {
+            kib = strtoull(line + strlen(label), NULL, 10);
         }
     }
     (void)fclose(file);
     return kib != 0 ? kib << 10 : UINT64_MAX;
+}
+
+static uint64_t available_memory(void)
+{
+    return memory_line("MemAvailable:");
+}
+
+static uint64_t at_most(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// UINT64_MAX where there is no such file, or it says "max".
+static uint64_t cgroup_number(const char *group, const char *name)
+{
+    char path[PATH_MAX];
+    unsigned long long number;
+    (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, name);
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return UINT64_MAX;
+    }
+    bool found = fscanf(file, "%llu", &number) == 1;
+    (void)fclose(file);
+    return found ? number : UINT64_MAX;
+}
+
+// Limits of all the groups from this process' to the root count.
+static uint64_t cgroup_left(void)
+{
+    char group[PATH_MAX - 64] = "";
+    uint64_t left = UINT64_MAX;
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    while (file != NULL && fgets(group, sizeof group, file) != NULL &&
+           strncmp(group, "0::/", 4) != 0) {
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    if (strncmp(group, "0::/", 4) != 0) {
+        return left;
+    }
+    group[strcspn(group, "\n")] = '\0';
+    for (char *slash; (slash = strrchr(group, '/')) != NULL; *slash = '\0') {
+        uint64_t most = cgroup_number(group + 3, "memory.max");
+        uint64_t used = cgroup_number(group + 3, "memory.current");
+        if (most != UINT64_MAX && used != UINT64_MAX) {
+            left = at_most(left, most > used ? most - used : 0);
+        }
+    }
+    return left;
+}
+
+uint64_t room_embedded(void)
+{
+    uint64_t bytes = at_most(memory_line("MemTotal:") / 4, available_memory() / 2);
+    return at_most(bytes, cgroup_left() / 2) >> 20 << 20;
 }
 
 int room_default(const char *directory, uint64_t *capacity_bytes, struct failure *failure)

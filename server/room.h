@@ -11,5 +11,8 @@
 // 0 for a store that exists (it keeps its capacity); else half of what is free where the directory
 // lies (on tmpfs: and of available memory), in whole MiB.
 int room_default(const char *directory, uint64_t *capacity_bytes, struct failure *failure);
+// For an embedded server: a quarter of memory, but no more than half of what is available, nor than half of what the
+// memory cgroup has left. Whole MiB.
+uint64_t room_embedded(void);
 
 #endif
