@@ -305,6 +305,7 @@ void catalog_sums(struct catalog *catalog, struct catalog_session *session,
 {
     struct catalog_account *account = session->account;
     (void)pthread_mutex_lock(&catalog->lock);
+    memcpy(sums->principal, account->principal, sizeof sums->principal);
     sums->sessions = account->sessions;
     sums->segments = account->segments;
     (void)pthread_mutex_lock(&account->lock);

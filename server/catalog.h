@@ -91,6 +91,7 @@ void catalog_list(struct catalog *, struct catalog_session *, const char *prefix
                   bool (*visit)(void *context, const struct catalog_segment_view *view),
                   void *context);
 struct catalog_sums {
+    char principal[LIMIT_PRINCIPAL_NAME_BYTES]; // whose sums they are
     uint64_t sessions, segments, charged_bytes, quota_bytes;
 };
 void catalog_sums(struct catalog *, struct catalog_session *, struct catalog_sums *sums);

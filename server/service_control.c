@@ -227,6 +227,11 @@ static enum wire_status control_stat(struct control *control)
     stat->pages_written = atomic_load(&service->pages_written);
     stat->requests = atomic_load(&service->requests);
     stat->uptime_ms = (uint64_t)(control->now_ms - service->started_ms);
+    stat->server_version = arena_text(control, DSM_VERSION);
+    stat->principal = arena_text(control, sums.principal);
+    if (stat->server_version == NULL || stat->principal == NULL) {
+        return invalid(control, "The request is too large.");
+    }
     control->answer.stat = stat;
     control->answer.body_case = DSM__CONTROL_ANSWER__BODY_STAT;
     return WIRE_OK;

@@ -24,6 +24,12 @@ static const struct {
 } commands[] = {
     {"keygen", "make a private key and its public half", dsmctl_keygen},
     {"authorize", "let a client's key in: add it to a server's authorized file", dsmctl_authorize},
+    {"ping", "see whether the server is there, who it is, and how far away", dsmctl_ping},
+    {"segments", "list segments", dsmctl_segments},
+    {"stat", "show the server's room and load, and what you have of them", dsmctl_stat},
+    {"create", "make a segment", dsmctl_create},
+    {"delete", "delete a segment and its pages", dsmctl_delete},
+    {"check", "check a store that no dsmd uses", dsmctl_check},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -97,7 +103,10 @@ int main(int argc, char **argv)
     const struct argp argp = {
         .parser = parse,
         .args_doc = "COMMAND [ARGUMENT...]",
-        .doc = "Manages keys of a distributed shared memory.\v",
+        .doc =
+            "Manages keys, servers, segments and stores of a distributed shared memory. Commands "
+            "that ask a server take it from the environment, as programs do: DSM_SERVER, "
+            "DSM_SERVER_KEY, DSM_KEY_FILE.\v",
         .help_filter = help_filter,
     };
     struct choice choice = {0, NULL};

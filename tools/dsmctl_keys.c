@@ -15,35 +15,11 @@
 #include "rpc/keyfile.h"
 #include "tools/dsmctl.h"
 
-enum { WORDS_MAX = 7, LINE_BYTES = 1024 }; // file, key, principal, four options
+enum { LINE_BYTES = 1024 };
 
-struct words {
-    const char *name[WORDS_MAX];
-    int count;
-    int least;
-    int most;
-};
-
-// Collects between `least` and `most` arguments.
 static error_t parse_words(int key, char *argument, struct argp_state *state)
 {
-    struct words *words = state->input;
-    switch (key) {
-    case ARGP_KEY_ARG:
-        if (words->count == words->most) {
-            argp_error(state, "\"%s\" is one argument too many", argument);
-        } else {
-            words->name[words->count++] = argument;
-        }
-        return 0;
-    case ARGP_KEY_END:
-        if (words->count < words->least) {
-            argp_error(state, "too few arguments");
-        }
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
+    return dsmctl_parse_words(key, argument, state, state->input);
 }
 
 int dsmctl_keygen(int argc, char **argv)
@@ -55,7 +31,7 @@ int dsmctl_keygen(int argc, char **argv)
                "FILE.pub; "
                "prints the public key. Never overwrites a file.",
     };
-    struct words words = {.least = 1, .most = 1};
+    struct dsmctl_words words = {.least = 1, .most = 1};
     if (argp_parse(&argp, argc, argv, 0, NULL, &words) != 0) {
         return DSMCTL_USAGE;
     }
@@ -123,7 +99,8 @@ static int public_key_text(const char *argument, char text[KEYFILE_TEXT_BYTES],
 }
 
 // KEY PRINCIPAL OPTION...: the line of the authorized file.
-static int compose_line(const struct words *words, char line[LINE_BYTES], struct failure *failure)
+static int compose_line(const struct dsmctl_words *words, char line[LINE_BYTES],
+                        struct failure *failure)
 {
     char key[KEYFILE_TEXT_BYTES];
     int error = public_key_text(words->name[1], key, failure);
@@ -160,7 +137,7 @@ int dsmctl_authorize(int argc, char **argv)
             "is what names of its segments begin with. A running dsmd reads the file again on "
             "SIGHUP.",
     };
-    struct words words = {.least = 3, .most = 7};
+    struct dsmctl_words words = {.least = 3, .most = 7};
     if (argp_parse(&argp, argc, argv, 0, NULL, &words) != 0) {
         return DSMCTL_USAGE;
     }

@@ -22,7 +22,7 @@ libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/t
 libdsm/.:        libdsm rpc
 rpc:
 server:          rpc
-tools:           rpc libdsm/include
+tools:           rpc server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include server/store
 bpf:
 tests:           rpc server libdsm tools bpf
 '
@@ -34,6 +34,9 @@ protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
 *.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c tests/* tests/*
 bpf/*:        tools/*.c bpf/*
 jansson.h:    tools/*.c tests/*
+ini.h:        rpc/setting_file.c
+seccomp.h:    server/sandbox.c
+systemd/*:    server/ready.c
 cmocka.h:     tests/*
 '
 
