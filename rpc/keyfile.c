@@ -5,7 +5,10 @@
 // A key file is trusted only when it belongs to this user or root and nobody else may read or
 // write it: a private key that others can read is not private, and an authorized file that others
 // can write is theirs. The check is made on the open descriptor, not on the path, so nothing can
-// be exchanged between check and use.
+// be exchanged between check and use. An authorized file holds no secret, so there the group may
+// read as well, as in root:dsm 0640: the daemon can then read, but not change, who may connect. Only
+// a group of this process counts (root, who maintains the file, is in none that matters): a mode
+// meant for another group is a mistake worth a word.
 //
 // A file appears whole or not at all: it is written under another name beside its own, synced, and
 // then linked (a new file: never over an old one, and never through a symbolic link) or renamed (a
@@ -58,8 +61,15 @@ void keyfile_encode(const uint8_t key[NOISE_KEY_BYTES], char text[KEYFILE_TEXT_B
 
 // ---- reading
 
-static int check_status(const char *path, const struct stat *status, struct failure *failure)
+static int check_status(const char *path, enum keyfile_kind kind, const struct stat *status,
+                        struct failure *failure)
 {
+    mode_t others = S_IRWXG | S_IRWXO;
+    bool shared = kind == KEYFILE_AUTHORIZED && (status->st_mode & S_IRGRP) != 0;
+    gid_t group = status->st_gid;
+    if (shared && (geteuid() == 0 || getegid() == group || group_member(group) != 0)) {
+        others &= ~(mode_t)S_IRGRP;
+    }
     if (!S_ISREG(status->st_mode)) {
         return failure_set(failure, -EINVAL, "%s is not a regular file. Name a key file.", path);
     }
@@ -69,10 +79,12 @@ static int check_status(const char *path, const struct stat *status, struct fail
                            "to the user who runs this program (%u): use chown.",
                            path, status->st_uid, geteuid());
     }
-    if ((status->st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-        return failure_set(failure, -EPERM,
-                           "%s has mode %04o, so others may use it. Say: chmod 600 %s", path,
-                           status->st_mode & 07777U, path);
+    if ((status->st_mode & others) != 0) {
+        return failure_set(
+            failure, -EPERM, "%s has mode %04o, so others may use it. Say: chmod 600 %s%s", path,
+            status->st_mode & 07777U, path,
+            kind == KEYFILE_AUTHORIZED ? " (or 640, with a group of the user who runs this program)"
+                                       : "");
     }
     return 0;
 }
@@ -85,14 +97,15 @@ static int open_failure(const char *path, int error, struct failure *failure)
     return failure_set(failure, -error, "%s cannot be opened: %s.", path, strerror(error));
 }
 
-int keyfile_open(const char *path, int *fd, struct stat *status, struct failure *failure)
+int keyfile_open(const char *path, enum keyfile_kind kind, int *fd, struct stat *status,
+                 struct failure *failure)
 {
     // Not blocking: a pipe in the place of a file must not hold us up.
     int opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (opened < 0) {
         return open_failure(path, errno, failure);
     }
-    int error = fstat(opened, status) == 0 ? check_status(path, status, failure)
+    int error = fstat(opened, status) == 0 ? check_status(path, kind, status, failure)
                                            : open_failure(path, errno, failure);
     if (error != 0) {
         (void)close(opened);
@@ -156,7 +169,7 @@ static int load_private(const char *path, uint8_t key[NOISE_KEY_BYTES], struct f
     char text[KEY_CHARACTERS + 64];
     int fd = -1;
     struct stat status;
-    int error = keyfile_open(path, &fd, &status, failure);
+    int error = keyfile_open(path, KEYFILE_SECRET, &fd, &status, failure);
     if (error != 0) {
         return error;
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Key files, as with ssh and WireGuard: a private key is one line of base64 in a file of mode 0600, its
-// public half stands in PATH.pub; the server's authorized file has a line per client key:
+// public half stands in PATH.pub; the server's authorized file (0600, or 0640 with a group of the server's
+// user) has a line per client key:
 //     KEY PRINCIPAL [quota=SIZE] [rights=create,read,write,migrate,admin] [prefix=TEXT] [connections=N]
 // "#" starts a comment. Several keys may share a principal (rotation): they share quota and segments, and
 // lines of one principal that disagree on quota are an error.

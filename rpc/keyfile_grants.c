@@ -159,7 +159,7 @@ static int read_file(const char *path, size_t room, char **text, size_t *bytes, 
                      struct failure *failure)
 {
     int fd = -1;
-    int error = keyfile_open(path, &fd, status, failure);
+    int error = keyfile_open(path, KEYFILE_AUTHORIZED, &fd, status, failure);
     if (error != 0) {
         return error;
     }

@@ -10,10 +10,16 @@
 
 #include "rpc/keyfile.h"
 
-// Opens a regular file that belongs to this user or root and that nobody else may read or write; a
-// symbolic link is followed, and what counts is what it leads to. The caller closes *fd. -ENOENT,
-// -EPERM, -EINVAL, ...
-int keyfile_open(const char *path, int *fd, struct stat *status, struct failure *failure);
+enum keyfile_kind {
+    KEYFILE_SECRET,     // nobody else may read or write it
+    KEYFILE_AUTHORIZED, // no secret: its group may read it, when it is a group of this process
+};
+
+// Opens a regular file that belongs to this user or root and that nobody else may use (but see
+// keyfile_kind); a symbolic link is followed, and what counts is what it leads to. The caller closes
+// *fd. -ENOENT, -EPERM, -EINVAL, ...
+int keyfile_open(const char *path, enum keyfile_kind kind, int *fd, struct stat *status,
+                 struct failure *failure);
 // Reads to the end of the file. -EFBIG when it has more than `capacity` bytes.
 int keyfile_read(int fd, const char *path, char *to, size_t capacity, size_t *bytes,
                  struct failure *failure);

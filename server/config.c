@@ -1,33 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One table, made from settings.def, says for each key its kind, default, range, and where its
-// value lies in struct config. config_set() is the only way in, so that a value is checked in the
-// same way wherever it comes from; argp's options are made from the same table, and a configuration
-// file needs no more than to call config_set() for each line.
+// value lies in struct config. config_take() is the only way in, so that a value is checked in the
+// same way wherever it comes from; argp's options are made from the same table, and the
+// configuration file (config_file.c) is one more caller.
+//
+// Each value keeps its source, and a source of higher rank wins whichever comes first: the command
+// line is read before the file that it names. A value of lower rank is checked all the same, so
+// that a file that would not do without the options is not taken for a good one. The values of a
+// list come from one source; the first of a higher rank replaces those that are there.
 //
 // Texts are owned by the struct. A value that is refused leaves the former one.
 //
-// Used by the main thread only, before any other is started.
-#include "server/config.h"
+// Used by the main thread only.
+#include "server/config_table.h"
 
 #include <argp.h>
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { KIND_TEXT, KIND_SIZE, KIND_NUMBER, KIND_FLAG, KIND_LIST };
-
-struct setting {
-    const char *key, *initial, *argument, *meaning;
-    uint64_t lowest, highest;
-    size_t offset;
-    enum kind kind;
-};
-
-static const struct setting settings[] = {
-#define DSM_SETTING(field, key_, kind_, initial_, lowest_, highest_, argument_, meaning_)          \
+const struct config_row config_rows[CONFIG_COUNT] = {
+#define DSM_SETTING(field, key_, kind_, initial_, lowest_, highest_, argument_, change_, meaning_) \
     {.key = (key_),                                                                                \
      .initial = (initial_),                                                                        \
      .argument = (argument_),                                                                      \
@@ -35,64 +30,85 @@ static const struct setting settings[] = {
      .lowest = (lowest_),                                                                          \
      .highest = (highest_),                                                                        \
      .offset = offsetof(struct config, field),                                                     \
-     .kind = KIND_##kind_},
+     .kind = KIND_##kind_,                                                                         \
+     .change = CHANGE_##change_},
 #include "server/settings.def"
 #undef DSM_SETTING
 };
-enum { SETTING_COUNT = sizeof settings / sizeof *settings, OPTION_BASE = 256 };
+enum { OPTION_BASE = 256 };
 
-static void *value_of(struct config *config, const struct setting *setting)
+void *config_value(struct config *config, size_t index)
 {
-    return (char *)config + setting->offset;
+    return (char *)config + config_rows[index].offset;
 }
 
-static int bad(struct failure *failure, const struct setting *setting, const char *value,
+size_t config_find(const char *key)
+{
+    size_t index = 0;
+    while (index < CONFIG_COUNT && strcmp(config_rows[index].key, key) != 0) {
+        index++;
+    }
+    return index;
+}
+
+static int bad(struct failure *failure, const struct config_row *row, const char *value,
                const char *why)
 {
-    return failure_set(failure, -EINVAL, "\"%s\" is no value for %s: %s.", value, setting->key,
-                       why);
+    return failure_set(failure, -EINVAL, "\"%s\" is no value for %s: %s.", value, row->key, why);
 }
 
-// A number, and for sizes one letter behind it.
-static int parse_number(const char *text, bool size, uint64_t *number)
-{
-    static const char letters[] = "KMGT";
-    char *end;
-    if (!isdigit((unsigned char)text[0])) {
-        return -EINVAL;
-    }
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    unsigned shift = 0;
-    const char *letter =
-        size && *end != '\0' ? strchr(letters, toupper((unsigned char)*end)) : NULL;
-    if (letter != NULL) {
-        shift = 10 * (unsigned)(letter - letters + 1);
-        end++;
-    }
-    if (errno != 0 || *end != '\0' || value > UINT64_MAX >> shift) {
-        return -EINVAL;
-    }
-    *number = (uint64_t)value << shift;
-    return 0;
-}
-
-static int set_number(const struct setting *setting, const char *text, uint64_t *to,
-                      struct failure *failure)
+static int check_number(const struct config_row *row, const char *text, uint64_t *to,
+                        struct failure *failure)
 {
     uint64_t number;
-    if (parse_number(text, setting->kind == KIND_SIZE, &number) != 0) {
-        return bad(failure, setting, text,
-                   setting->kind == KIND_SIZE ? "a size is a number with K, M, G or T behind it"
-                                              : "it takes a number");
+    bool size = row->kind == KIND_SIZE;
+    if ((size ? setting_parse_size(text, &number) : setting_parse_number(text, &number)) != 0) {
+        return bad(failure, row, text,
+                   size ? "a size is a number with K, M, G or T behind it" : "it takes a number");
     }
-    if (number < setting->lowest || number > setting->highest) {
+    if (number < row->lowest || number > row->highest) {
         return failure_set(failure, -EINVAL,
                            "%s must be between %" PRIu64 " and %" PRIu64 ", not %" PRIu64 ".",
-                           setting->key, setting->lowest, setting->highest, number);
+                           row->key, row->lowest, row->highest, number);
     }
     *to = number;
     return 0;
+}
+
+static int check_choice(const struct config_row *row, const char *text, struct failure *failure)
+{
+    uint64_t index;
+    if (setting_parse_choice(row->argument, text, &index) != 0) {
+        return failure_set(failure, -EINVAL, "\"%s\" is no value for %s: it is one of %s.", text,
+                           row->key, row->argument);
+    }
+    return 0;
+}
+
+static int check_flag(const struct config_row *row, const char *text, struct failure *failure)
+{
+    return strcmp(text, "yes") == 0 || strcmp(text, "no") == 0
+               ? 0
+               : bad(failure, row, text, "say yes or no");
+}
+
+// Without changing anything.
+static int check(const struct config_row *row, const char *text, uint64_t *number,
+                 struct failure *failure)
+{
+    switch (row->kind) {
+    case KIND_SIZE:
+    case KIND_NUMBER:
+        return check_number(row, text, number, failure);
+    case KIND_CHOICE:
+        return check_choice(row, text, failure);
+    case KIND_FLAG:
+        return check_flag(row, text, failure);
+    case KIND_TEXT:
+    case KIND_LIST:
+        return 0;
+    }
+    return -EINVAL;
 }
 
 static int set_text(char **to, const char *text, struct failure *failure)
@@ -114,73 +130,74 @@ static void clear_list(struct config_list *list)
     }
 }
 
-static int add_to_list(const struct setting *setting, struct config_list *list, const char *text,
-                       struct failure *failure)
+static int add_to_list(const struct config_row *row, struct config_list *list, bool more,
+                       const char *text, struct failure *failure)
 {
-    if (!list->given) {
+    if (!more) {
         clear_list(list);
-        list->given = true;
     }
     if (list->count == CONFIG_LIST_MAX) {
-        return bad(failure, setting, text, "it was given too often");
+        return bad(failure, row, text, "it was given too often");
     }
     int error = set_text(&list->items[list->count], text, failure);
     list->count += error == 0 ? 1 : 0;
     return error;
 }
 
-static int set_flag(const struct setting *setting, bool *to, const char *text,
-                    struct failure *failure)
+int config_take(struct config *config, size_t index, const char *text,
+                const struct setting_source *source, struct failure *failure)
 {
-    bool on = strcmp(text, "yes") == 0;
-    if (!on && strcmp(text, "no") != 0) {
-        return bad(failure, setting, text, "say yes or no");
+    const struct config_row *row = &config_rows[index];
+    enum setting_origin before = config->sources[index].origin;
+    void *value = config_value(config, index);
+    uint64_t number = 0;
+    int error = check(row, text, &number, failure);
+    if (error != 0 || source->origin < before) {
+        return error;
     }
-    *to = on;
-    return 0;
-}
-
-static int set(struct config *config, const struct setting *setting, const char *text,
-               struct failure *failure)
-{
-    void *value = value_of(config, setting);
-    switch (setting->kind) {
-    case KIND_TEXT:
-        return set_text(value, text, failure);
+    switch (row->kind) {
     case KIND_SIZE:
     case KIND_NUMBER:
-        return set_number(setting, text, value, failure);
+        *(uint64_t *)value = number;
+        break;
     case KIND_FLAG:
-        return set_flag(setting, value, text, failure);
+        *(bool *)value = text[0] == 'y';
+        break;
+    case KIND_TEXT:
+    case KIND_CHOICE:
+        error = set_text(value, text, failure);
+        break;
     case KIND_LIST:
-        return add_to_list(setting, value, text, failure);
+        error = add_to_list(row, value, before == source->origin, text, failure);
+        break;
     }
-    return -EINVAL;
+    if (error == 0) {
+        config->sources[index] = *source;
+    }
+    return error;
 }
 
 int config_set(struct config *config, const char *key, const char *value, struct failure *failure)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        if (strcmp(settings[i].key, key) == 0) {
-            return set(config, &settings[i], value, failure);
-        }
+    const struct setting_source option = {.origin = SETTING_OPTION};
+    size_t index = config_find(key);
+    if (index == CONFIG_COUNT) {
+        return failure_set(failure, -ENOENT, "There is no setting \"%s\".", key);
     }
-    return failure_set(failure, -ENOENT, "There is no setting \"%s\".", key);
+    return config_take(config, index, value, &option, failure);
 }
 
 int config_init(struct config *config, struct failure *failure)
 {
+    const struct setting_source initial = {.origin = SETTING_DEFAULT};
     memset(config, 0, sizeof *config);
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const struct setting *setting = &settings[i];
-        int error =
-            setting->kind == KIND_FLAG ? 0 : set(config, setting, setting->initial, failure);
+    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+        int error = config_rows[i].kind == KIND_FLAG
+                        ? 0
+                        : config_take(config, i, config_rows[i].initial, &initial, failure);
         if (error != 0) {
             config_clear(config);
             return error;
-        }
-        if (setting->kind == KIND_LIST) {
-            ((struct config_list *)value_of(config, setting))->given = false;
         }
     }
     return 0;
@@ -188,11 +205,11 @@ int config_init(struct config *config, struct failure *failure)
 
 void config_clear(struct config *config)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        void *value = value_of(config, &settings[i]);
-        if (settings[i].kind == KIND_TEXT) {
+    for (size_t i = 0; i < CONFIG_COUNT; i++) {
+        void *value = config_value(config, i);
+        if (config_rows[i].kind == KIND_TEXT || config_rows[i].kind == KIND_CHOICE) {
             free(*(char **)value);
-        } else if (settings[i].kind == KIND_LIST) {
+        } else if (config_rows[i].kind == KIND_LIST) {
             clear_list(value);
         }
     }
@@ -206,25 +223,26 @@ struct parsing {
 
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
+    const struct setting_source option = {.origin = SETTING_OPTION};
     struct parsing *parsing = state->input;
     if (key == ARGP_KEY_ARG) {
         return failure_set(parsing->failure, EINVAL, "\"%s\" is not an option.", text);
     }
-    if (key < OPTION_BASE || key >= OPTION_BASE + (int)SETTING_COUNT) {
+    if (key < OPTION_BASE || key >= OPTION_BASE + (int)CONFIG_COUNT) {
         return ARGP_ERR_UNKNOWN;
     }
-    return -set(parsing->config, &settings[key - OPTION_BASE], text != NULL ? text : "yes",
-                parsing->failure);
+    return -config_take(parsing->config, (size_t)key - OPTION_BASE, text != NULL ? text : "yes",
+                        &option, parsing->failure);
 }
 
 int config_arguments(struct config *config, int argc, char **argv, struct failure *failure)
 {
-    struct argp_option options[SETTING_COUNT + 1] = {0};
-    for (int i = 0; i < (int)SETTING_COUNT; i++) {
-        options[i].name = settings[i].key;
+    struct argp_option options[CONFIG_COUNT + 1] = {0};
+    for (int i = 0; i < (int)CONFIG_COUNT; i++) {
+        options[i].name = config_rows[i].key;
         options[i].key = OPTION_BASE + i;
-        options[i].arg = settings[i].argument;
-        options[i].doc = settings[i].meaning;
+        options[i].arg = config_rows[i].argument;
+        options[i].doc = config_rows[i].meaning;
     }
     const struct argp argp = {
         .options = options,

@@ -105,6 +105,26 @@ static int bind_one(struct listener *listener, struct addrinfo *info, bool any_p
     return error;
 }
 
+int listener_check(const char *address, struct failure *failure)
+{
+    const struct addrinfo hints = {
+        .ai_flags = AI_PASSIVE, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *found;
+    char host[HOST_BYTES];
+    const char *port = NULL;
+    int error = split(address, host, &port, failure);
+    if (error != 0) {
+        return error;
+    }
+    int lookup = getaddrinfo(host, port, &hints, &found);
+    if (lookup != 0) {
+        return failure_set(failure, -EINVAL, "The address \"%s\" to listen on is unknown: %s.",
+                           host, gai_strerror(lookup));
+    }
+    freeaddrinfo(found);
+    return 0;
+}
+
 static int bind_host(struct listener *listener, const char *host, const char *port,
                      struct failure *failure)
 {

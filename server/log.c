@@ -7,23 +7,30 @@
 //
 // It must never block the caller for long or fail it: what cannot be written is dropped.
 //
+// Where stderr is the journal (JOURNAL_STREAM names that very descriptor) a line begins with its
+// priority as "<N>", which the journal takes off, and it needs neither our name nor the level's.
 // syslog(3) was rejected: systemd's journal and containers take stderr as it is.
 //
-// Threads: any. The lock guards the count of hostile lines only.
+// Threads: any. The level may change at any time; the lock guards the count of hostile lines only.
 #include "server/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { LOG_LINE_BYTES = 512, LOG_HOSTILE_PER_S = 5 };
 
 struct log {
-    enum log_level level;
+    _Atomic enum log_level level;
+    bool journal;
     pthread_mutex_t lock;
     int64_t second;      // of the hostile lines below
     unsigned said;       // in that second
@@ -31,6 +38,7 @@ struct log {
 };
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
+static const char level_priorities[] = {'3', '4', '6', '7'}; // syslog's
 
 int log_level_parse(const char *text, enum log_level *level)
 {
@@ -43,14 +51,31 @@ int log_level_parse(const char *text, enum log_level *level)
     return -EINVAL;
 }
 
+// DEVICE:INODE of the stream that goes to the journal: is it still our stderr?
+static bool is_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    struct stat status;
+    uint64_t device;
+    uint64_t inode;
+    return stream != NULL && sscanf(stream, "%" SCNu64 ":%" SCNu64, &device, &inode) == 2 &&
+           fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device && status.st_ino == inode;
+}
+
 struct log *log_create(enum log_level level)
 {
     struct log *log = calloc(1, sizeof *log);
     if (log != NULL) {
-        log->level = level;
+        atomic_store(&log->level, level);
+        log->journal = is_journal();
         (void)pthread_mutex_init(&log->lock, NULL);
     }
     return log;
+}
+
+void log_set_level(struct log *log, enum log_level level)
+{
+    atomic_store(&log->level, level);
 }
 
 void log_destroy(struct log **log)
@@ -62,10 +87,11 @@ void log_destroy(struct log **log)
     }
 }
 
-static void put(enum log_level level, const char *format, va_list arguments)
+static void put(bool journal, enum log_level level, const char *format, va_list arguments)
 {
     char line[LOG_LINE_BYTES];
-    int head = snprintf(line, sizeof line, "dsmd: %s: ", level_names[level]);
+    int head = journal ? snprintf(line, sizeof line, "<%c>", level_priorities[level])
+                       : snprintf(line, sizeof line, "dsmd: %s: ", level_names[level]);
     int body = vsnprintf(line + head, sizeof line - (size_t)head - 1, format, arguments);
     size_t bytes = (size_t)head + (body > 0 ? (size_t)body : 0);
     if (bytes > sizeof line - 2) {
@@ -83,12 +109,12 @@ static void put(enum log_level level, const char *format, va_list arguments)
 
 void log_line(struct log *log, enum log_level level, const char *format, ...)
 {
-    if (level > log->level) {
+    if (log != NULL && level > atomic_load(&log->level)) {
         return;
     }
     va_list arguments;
     va_start(arguments, format);
-    put(level, format, arguments);
+    put(log != NULL ? log->journal : is_journal(), level, format, arguments);
     va_end(arguments);
 }
 
@@ -116,7 +142,7 @@ static int hostile_allowed(struct log *log, int64_t now_ms, unsigned *before)
 void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
 {
     unsigned before;
-    if (log->level < LOG_LEVEL_WARNING || !hostile_allowed(log, now_ms, &before)) {
+    if (atomic_load(&log->level) < LOG_LEVEL_WARNING || !hostile_allowed(log, now_ms, &before)) {
         return;
     }
     if (before > 0) {
@@ -124,6 +150,6 @@ void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    put(LOG_LEVEL_WARNING, format, arguments);
+    put(log->journal, LOG_LEVEL_WARNING, format, arguments);
     va_end(arguments);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The server's log: one line per event on stderr, with a level in front. Events that a stranger can
+// The server's log: one line per event on stderr, with a level in front, in the journal's way where
+// stderr is the journal. Events that a stranger can
 // cause come by log_hostile(), which lets a few lines a second through and counts the rest.
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
@@ -13,8 +14,9 @@ struct log;
 
 int log_level_parse(const char *text, enum log_level *level); // -EINVAL
 struct log *log_create(enum log_level level);                 // NULL: no memory
+void log_set_level(struct log *log, enum log_level level);    // any thread
 void log_destroy(struct log **log);
-// Any thread. Cut at 500 bytes; bytes that are not printable ASCII come out as "?".
+// Any thread. A log of NULL writes everything: for what goes wrong before there is one. Cut at 500 bytes; bytes that are not printable ASCII come out as "?".
 void log_line(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)

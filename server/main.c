@@ -3,11 +3,14 @@
 // dsmd: starts, waits for signals, stops.
 //
 // Everything that can be wrong is looked at before the first client can connect, and ends the
-// process with one sentence and exit code 1: settings, keys, the store (in use, too big, of another
-// version, without room), addresses. After READY only signals end it.
+// process with one sentence and exit code 1: settings, keys, addresses, the store (in use, too big,
+// of another version, without room). After READY only signals end it.
 //
 //   SIGTERM, SIGINT  drain: accept nothing, finish the requests in hand, close the store cleanly
-//   SIGHUP           read the authorized file again; a malformed one changes nothing
+//   SIGHUP           read the configuration and the authorized file again; when one of them is bad,
+//                    nothing changes. What can change is marked RELOAD in settings.def.
+//
+// Before READY the process gives up the system calls that it needs no more (sandbox.c).
 //
 // Threads, fixed in number: this one (signals, leases), the listener, the fronts' own, and what
 // gRPC brings along. Signals are blocked before the first of them starts and read from a signalfd
@@ -32,6 +35,7 @@
 #include "server/log.h"
 #include "server/ready.h"
 #include "server/room.h"
+#include "server/sandbox.h"
 #include "server/service.h"
 
 enum { DAEMON_STOP_S = 20, DAEMON_TICK_MS = 1000 };
@@ -51,7 +55,20 @@ struct daemon {
     struct lane_front *sock_front, *grpc_front;
     int signals;
     int threads, grpc_threads;
+    int argc;
+    char **argv; // read again with the configuration
 };
+
+// The alarm of stop().
+static void stop_now(int signal)
+{
+    static const char text[] = "dsmd: error: requests did not end in time; stopped without closing "
+                               "the store, which has all that was acknowledged\n";
+    (void)signal;
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written;
+    _exit(EXIT_FAILURE);
+}
 
 static int guard_process(struct daemon *daemon)
 {
@@ -71,6 +88,7 @@ static int guard_process(struct daemon *daemon)
     (void)sigaddset(&set, SIGINT);
     (void)sigaddset(&set, SIGHUP);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGALRM, stop_now);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return daemon->signals >= 0 ? 0
@@ -82,7 +100,9 @@ static int require(struct daemon *daemon, const char *value, const char *option)
 {
     return value[0] != '\0' ? 0
                             : failure_set(&daemon->failure, -EINVAL,
-                                          "--%s is missing (see dsmd --help).", option);
+                                          "The setting %s is missing: say --%s, or %s = ... in "
+                                          "the configuration file.",
+                                          option, option, option);
 }
 
 static int require_files(struct daemon *daemon)
@@ -96,25 +116,16 @@ static int require_files(struct daemon *daemon)
 static int check_settings(struct daemon *daemon)
 {
     const struct config *config = &daemon->config;
-    enum log_level level;
-    if (log_level_parse(config->log_level, &level) != 0) {
-        return failure_set(&daemon->failure, -EINVAL,
-                           "--log-level is error, warning, info or debug, not \"%s\".",
-                           config->log_level);
-    }
-    if (strcmp(config->durability, "process") != 0 && strcmp(config->durability, "power") != 0) {
-        return failure_set(&daemon->failure, -EINVAL,
-                           "--durability is process or power, not \"%s\".", config->durability);
-    }
     if (strlen(config->cluster) >= LIMIT_CLUSTER_NAME_BYTES ||
         strlen(config->name) >= LIMIT_SERVER_NAME_BYTES) {
-        return failure_set(&daemon->failure, -EINVAL, "--cluster or --name is too long.");
+        return failure_set(&daemon->failure, -EINVAL, "cluster or name is too long.");
     }
     int error = config->embedded != 0 ? 0 : require_files(daemon);
     if (error != 0) {
         return error;
     }
-    daemon->log = log_create(level);
+    enum log_level level;
+    daemon->log = log_level_parse(config->log_level, &level) == 0 ? log_create(level) : NULL;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     daemon->threads = config->threads != 0 ? (int)config->threads
                       : processors > 256   ? 256
@@ -139,6 +150,16 @@ static int load_keys(struct daemon *daemon)
     }
     return error != 0 ? error
                       : key_grants_load(config->authorized, &daemon->grants, &daemon->failure);
+}
+
+static int check_addresses(struct daemon *daemon)
+{
+    const struct config_list *list = &daemon->config.listen;
+    int error = 0;
+    for (size_t i = 0; i < list->count && error == 0 && daemon->embedded == NULL; i++) {
+        error = listener_check(list->items[i], &daemon->failure);
+    }
+    return error;
 }
 
 static int open_store(struct daemon *daemon)
@@ -231,16 +252,42 @@ static void log_start(struct daemon *daemon)
              ready_thread_count(), daemon->threads, daemon->grpc_threads);
 }
 
-static void reread_authorized(struct daemon *daemon)
+// What the new configuration may change, changes.
+static void apply(struct daemon *daemon, struct config *next, struct key_grants **grants)
 {
-    struct key_grants *grants;
-    struct failure failure;
-    if (key_grants_load(daemon->config.authorized, &grants, &failure) != 0) {
-        log_line(daemon->log, LOG_LEVEL_ERROR, "SIGHUP: nothing was changed: %s", failure.text);
-        return;
+    char later[256];
+    enum log_level level;
+    config_exchange(&daemon->config, next, later, sizeof later);
+    service_regrant(daemon->service, grants);
+    if (log_level_parse(daemon->config.log_level, &level) == 0) {
+        log_set_level(daemon->log, level);
     }
-    service_regrant(daemon->service, &grants);
-    log_line(daemon->log, LOG_LEVEL_INFO, "SIGHUP: read %s again", daemon->config.authorized);
+    log_line(daemon->log, LOG_LEVEL_INFO, "SIGHUP: read %s%s%s again", daemon->config.path,
+             daemon->config.path[0] != '\0' ? " and " : "", daemon->config.authorized);
+    if (later[0] != '\0') {
+        log_line(daemon->log, LOG_LEVEL_WARNING,
+                 "SIGHUP: these settings have changed and count after a restart: %s", later);
+    }
+}
+
+static void reload(struct daemon *daemon)
+{
+    struct config next;
+    struct key_grants *grants = NULL;
+    struct failure failure = {.text = ""};
+    if (daemon->embedded != NULL) {
+        return; // it has neither file
+    }
+    ready_reloading();
+    int error = config_read(&next, daemon->argc, daemon->argv, &failure);
+    error = error == 0 ? key_grants_load(next.authorized, &grants, &failure) : error;
+    if (error == 0) {
+        apply(daemon, &next, &grants);
+    } else {
+        log_line(daemon->log, LOG_LEVEL_ERROR, "SIGHUP: nothing was changed: %s", failure.text);
+    }
+    config_clear(&next);
+    ready_reloaded();
 }
 
 static bool wait_a_while(struct daemon *daemon)
@@ -266,13 +313,14 @@ static void wait_for_signals(struct daemon *daemon)
             if (info.ssi_signo != SIGHUP) {
                 return;
             }
-            reread_authorized(daemon);
+            reload(daemon);
         }
     }
 }
 
 // In the order in which one uses the other. Should a front not end, the alarm does; the store is
-// then as after a crash of the process, which loses nothing.
+// then as after a crash of the process, which loses nothing. Closing the store has no bound: on a
+// disk it writes what the kernel still holds, and without that a reboot would refuse the store.
 static int stop(struct daemon *daemon)
 {
     int error = 0;
@@ -306,7 +354,9 @@ static int check(struct daemon *daemon)
 {
     int error = store_check(daemon->store, &daemon->failure);
     if (error == 0) {
-        log_line(daemon->log, LOG_LEVEL_INFO, "the store and the files named are in order");
+        log_line(daemon->log, LOG_LEVEL_INFO,
+                 "the configuration%s%s, the files named and the store are in order",
+                 daemon->config.path[0] != '\0' ? " " : "", daemon->config.path);
     }
     return error;
 }
@@ -336,11 +386,13 @@ static int work(struct daemon *daemon)
     }
     error = error == 0 ? guard_process(daemon) : error;
     error = error == 0 ? load_keys(daemon) : error;
+    error = error == 0 ? check_addresses(daemon) : error;
     error = error == 0 ? open_store(daemon) : error;
     if (error != 0 || daemon->config.check) {
         return error != 0 ? error : check(daemon);
     }
     error = serve(daemon);
+    error = error == 0 ? sandbox_enter(daemon->config.seccomp, &daemon->failure) : error;
     if (error != 0) {
         return error;
     }
@@ -352,33 +404,35 @@ static int work(struct daemon *daemon)
     return 0;
 }
 
-static void say_failed(struct daemon *daemon, const char *text)
+static void say_failed(struct daemon *daemon, int error, const char *text)
 {
-    (void)fprintf(stderr, "dsmd: error: %s\n", text);
+    log_line(daemon->log, LOG_LEVEL_ERROR, "%s", text);
     if (daemon->embedded != NULL) {
         embedded_say_failed(daemon->embedded, text);
+    } else {
+        ready_failed(error, text);
     }
 }
 
 int main(int argc, char **argv)
 {
-    struct daemon daemon = {.signals = -1};
-    int error = config_init(&daemon.config, &daemon.failure);
-    if (error == 0) {
-        error = config_arguments(&daemon.config, argc, argv, &daemon.failure);
-    }
+    struct daemon daemon = {.signals = -1, .argc = argc, .argv = argv};
+    int error = config_read(&daemon.config, argc, argv, &daemon.failure);
     if (error == 0) {
         error = work(&daemon);
     }
     if (error != 0) {
-        say_failed(&daemon,
+        say_failed(&daemon, error,
                    daemon.failure.text[0] != '\0' ? daemon.failure.text : strerror(-error));
     }
+    bool served = error == 0 && !daemon.config.check;
     int closed = stop(&daemon);
-    if (error == 0 && closed != 0) {
-        (void)fprintf(stderr, "dsmd: error: The store could not be closed cleanly: %s.\n",
-                      strerror(-closed));
-        error = closed;
+    if (closed != 0) {
+        log_line(daemon.log, LOG_LEVEL_ERROR, "The store could not be closed cleanly: %s.",
+                 strerror(-closed));
+        error = error != 0 ? error : closed;
+    } else if (served) {
+        log_line(daemon.log, LOG_LEVEL_INFO, "stopped; the store is closed");
     }
     log_destroy(&daemon.log);
     config_clear(&daemon.config);

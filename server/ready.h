@@ -9,7 +9,10 @@
 // "READY PORT 127.0.0.1:PORT\n" on fd (0: nobody asked), and to the service manager where there is
 // one.
 void ready_say(int fd, uint16_t port);
+void ready_reloading(void);
+void ready_reloaded(void);
 void ready_stopping(void);
+void ready_failed(int error, const char *sentence);
 int ready_thread_count(void); // of this process, 0 when unknown
 
 #endif
