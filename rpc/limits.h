@@ -73,5 +73,8 @@ enum {
 #define LIMIT_BASE_LOW 0x200000000000ULL
 #define LIMIT_BASE_HIGH 0x600000000000ULL
 #endif
+// Sizes of a principal's NORESERVE segments in sum: no quota counts them, and the addresses are
+// everybody's.
+#define LIMIT_THIN_BYTES ((LIMIT_BASE_HIGH - LIMIT_BASE_LOW) / 16)
 
 #endif

@@ -31,12 +31,13 @@ struct catalog_account { // of a principal; never freed before the catalog
     char principal[LIMIT_PRINCIPAL_NAME_BYTES];
     uint32_t segments;
     uint32_t sessions;
+    uint64_t thin_sizes;                                    // of its thin segments, in sum
     uint8_t deleted[CATALOG_RECENT_DELETES][WIRE_ID_BYTES]; // operation ids, a ring
     uint32_t deleted_next;
     pthread_mutex_t lock;
     uint64_t quota_bytes;    // T
     uint64_t reserved_bytes; // T  sizes of segments that are not thin
-    uint64_t thin_bytes;     // T  stored bytes of thin segments, as last settled
+    uint64_t thin_bytes;     // T  what thin segments take, index and all, as last settled
     uint64_t pending_bytes;  // T  charged by thin writes in flight
 };
 

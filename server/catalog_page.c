@@ -11,8 +11,9 @@
 // is a bit of the count itself, so that one atomic subtraction tells the last exit all it needs:
 // after it the segment may be deleted and must not be touched.
 //
-// A thin segment is charged as it grows: before the write for the most that it can grow, after it
-// for what the store says it takes. While writes are in flight a principal at its quota may be
+// A thin segment is charged as it grows, in pages and in blocks of its index (zeros and discards
+// take these too): before the change for the most that it can grow, after it for what the store
+// says it takes. While writes are in flight a principal at its quota may be
 // refused a little early, never late.
 //
 // Locks: S in enter, T in the thin calls, C in exit only when awaited.
@@ -126,9 +127,9 @@ void catalog_thin_settle(const struct catalog_hold *hold, uint64_t growth_bytes)
     struct catalog_segment *entry = hold->entry;
     struct catalog_account *account = entry->account;
     (void)pthread_mutex_lock(&account->lock);
-    uint64_t stored = store_segment_stored_bytes(hold->segment);
-    account->thin_bytes = account->thin_bytes - entry->thin_counted + stored;
-    entry->thin_counted = stored;
+    uint64_t takes = store_segment_thin_bytes(hold->segment);
+    account->thin_bytes = account->thin_bytes - entry->thin_counted + takes;
+    entry->thin_counted = takes;
     account->pending_bytes -= growth_bytes;
     (void)pthread_mutex_unlock(&account->lock);
 }

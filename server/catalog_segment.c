@@ -158,6 +158,23 @@ static enum wire_status create_checked(const struct catalog_session *session, co
     return WIRE_OK;
 }
 
+static enum wire_status check_thin_sizes(const struct catalog_account *account,
+                                         const struct store_segment_record *record,
+                                         struct failure *failure)
+{
+    if ((record->flags & STORE_SEGMENT_NORESERVE) == 0 ||
+        (account->thin_sizes <= LIMIT_THIN_BYTES &&
+         record->bytes <= LIMIT_THIN_BYTES - account->thin_sizes)) {
+        return WIRE_OK;
+    }
+    return catalog_say(
+        failure, WIRE_TOO_MANY,
+        "The NORESERVE segments of \"%s\" have %llu bytes already; %llu are the most "
+        "allowed.",
+        account->principal, (unsigned long long)account->thin_sizes,
+        (unsigned long long)LIMIT_THIN_BYTES);
+}
+
 static enum wire_status create_locked(struct catalog *catalog, struct catalog_session *session,
                                       struct store_segment_record *record,
                                       struct catalog_segment_view *view, struct failure *failure)
@@ -167,6 +184,9 @@ static enum wire_status create_locked(struct catalog *catalog, struct catalog_se
         return create_again(catalog, session, taken, record->operation, view, failure);
     }
     enum wire_status status = create_checked(session, record->name, failure);
+    if (status == WIRE_OK) {
+        status = check_thin_sizes(session->account, record, failure);
+    }
     if (status != WIRE_OK) {
         return status;
     }

@@ -98,7 +98,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
     catalog_exit(service->catalog, &hold);
 }
 
-// How much a thin segment would really grow: pages that are stored now and are zeros until now.
+// How much the pages of a thin segment would really grow: those that are zeros until now.
 static uint64_t growth_bytes(struct store *store, const struct catalog_hold *hold,
                              const struct wire_header *request)
 {
@@ -120,9 +120,10 @@ static enum wire_status write_pages(struct store *store, const struct catalog_ho
                                     const struct wire_header *request, const uint8_t *payload,
                                     uint32_t *done)
 {
-    uint64_t charged = request->length;
+    uint64_t index = store_segment_index_growth(hold->segment, request->page, request->count);
+    uint64_t charged = request->length + index;
     if (hold->thin && catalog_thin_charge(hold, charged) != WIRE_OK) {
-        charged = growth_bytes(store, hold, request);
+        charged = growth_bytes(store, hold, request) + index;
         enum wire_status status = catalog_thin_charge(hold, charged);
         if (status != WIRE_OK) {
             return status;
@@ -139,10 +140,14 @@ static enum wire_status write_pages(struct store *store, const struct catalog_ho
 static enum wire_status discard_pages(struct store *store, const struct catalog_hold *hold,
                                       const struct wire_header *request)
 {
+    uint64_t index = store_segment_index_growth(hold->segment, request->page, request->count);
+    if (hold->thin && catalog_thin_charge(hold, index) != WIRE_OK) {
+        return WIRE_OVER_QUOTA;
+    }
     int error =
         store_discard(store, hold->segment, request->page, request->count, request->version);
     if (hold->thin) {
-        catalog_thin_settle(hold, 0);
+        catalog_thin_settle(hold, index);
     }
     return status_of(error);
 }

@@ -77,7 +77,7 @@ int segment_prepare(struct store_segment *segment, uint64_t page);
 int segment_commit(struct store_segment *segment, uint64_t first, const uint64_t (*entries)[2],
                    uint32_t count, uint64_t highest);
 void segment_highest_set(struct store_segment *segment, uint64_t version); // under [W]
-// What it takes of the capacity. Under [W], or alone with it.
+// What it takes of the capacity. Under [W] or alone with it; else it may be a moment old.
 void segment_promise(const struct store_segment *segment, uint64_t *page_bytes,
                      uint64_t *index_bytes);
 // An entry in a block without room is zeros, and must not be looked at: a load from a hole of a

@@ -219,6 +219,31 @@ uint64_t store_segment_stored_bytes(const struct store_segment *segment)
     return atomic_load(&segment->stored_bytes);
 }
 
+uint64_t store_segment_thin_bytes(const struct store_segment *segment)
+{
+    uint64_t page_bytes;
+    uint64_t index_bytes;
+    if (!segment_thin(segment)) {
+        return 0;
+    }
+    segment_promise(segment, &page_bytes, &index_bytes);
+    return page_bytes + index_bytes;
+}
+
+uint64_t store_segment_index_growth(const struct store_segment *segment, uint64_t page,
+                                    uint32_t count)
+{
+    uint64_t bytes = 0;
+    if (!segment_thin(segment) || count == 0) {
+        return 0;
+    }
+    uint64_t last = (page + count - 1) / INDEX_BLOCK_ENTRIES;
+    for (uint64_t block = page / INDEX_BLOCK_ENTRIES; block <= last; block++) {
+        bytes += segment_block_has_room(segment, block) ? 0 : INDEX_BLOCK_BYTES;
+    }
+    return bytes;
+}
+
 struct store_segment *store_segment_next(struct store *store, struct store_segment *after)
 {
     (void)pthread_mutex_lock(&store->lock);

@@ -85,6 +85,11 @@ const struct store_segment_record *store_segment_record(const struct store_segme
 uint64_t
 store_segment_highest(const struct store_segment *segment); // highest applied version; 0: none
 uint64_t store_segment_stored_bytes(const struct store_segment *segment);
+// Of a thin segment: what it takes of the capacity, its pages and the blocks of its index; else 0.
+uint64_t store_segment_thin_bytes(const struct store_segment *segment);
+// By how much the index of a thin segment would grow if these pages were written or discarded.
+uint64_t store_segment_index_growth(const struct store_segment *segment, uint64_t page,
+                                    uint32_t count);
 // Walks the segments found at open (and made since), in no order: NULL starts and ends.
 struct store_segment *store_segment_next(struct store *store, struct store_segment *after);
 

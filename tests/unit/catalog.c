@@ -139,7 +139,7 @@ static void test_thin_quota(void **state)
 {
     struct world *world = *state;
     struct key_grant grant = grant_of(1, "alice");
-    grant.quota_bytes = 2 * PAGE;
+    grant.quota_bytes = 3 * PAGE;
     struct catalog_session *one = session_with(world, 1, &grant);
     assert_int_equal(create_sized(world, one, "t", 1, 100 * PAGE, STORE_SEGMENT_NORESERVE),
                      WIRE_OK);
@@ -198,29 +198,41 @@ static void test_addresses(void **state)
     put(world, one);
 }
 
-// Large thin segments use the range up; then gaps are used again.
+static struct catalog_session *session_of_principal(struct world *world, uint8_t number,
+                                                    const char *name)
+{
+    const struct key_grant grant = grant_of(number, name);
+    return session_with(world, number, &grant);
+}
+
+// Large thin segments, of as many principals as it takes, use the range up; then gaps are used
+// again.
 static void test_addresses_run_out(void **state)
 {
     struct world *world = *state;
-    struct catalog_session *one = session_of(world, 1);
-    uint64_t quarter = (LIMIT_BASE_HIGH - LIMIT_BASE_LOW) / 4 - 2 * MIB;
-    uint64_t bases[4];
-    for (uint8_t i = 0; i < 4; i++) {
+    const uint64_t range = LIMIT_BASE_HIGH - LIMIT_BASE_LOW;
+    const uint8_t parts = (uint8_t)(range / LIMIT_THIN_BYTES);
+    const uint64_t part = LIMIT_THIN_BYTES - 2 * MIB;
+    uint64_t base = 0;
+    for (uint8_t i = 0; i < parts; i++) {
         char name[8];
         (void)snprintf(name, sizeof name, "s%u", i);
-        assert_int_equal(create_odd(world, one, name, quarter, MIB, 0, 1), WIRE_OK);
-        bases[i] = world->view.record.base;
+        struct catalog_session *session = session_of_principal(world, (uint8_t)(i + 1), name);
+        assert_int_equal(create_odd(world, session, name, part, MIB, 0, 1), WIRE_OK);
+        base = i == 2 ? world->view.record.base : base;
+        put(world, session);
     }
-    assert_int_equal(create_odd(world, one, "more", quarter, MIB, 0, 1), WIRE_NO_SPACE);
-    assert_int_equal(open_as(world, one, "s2", true), WIRE_BUSY);
-    put(world, one);
+    struct catalog_session *more = session_of_principal(world, 100, "more");
+    assert_int_equal(create_odd(world, more, "more", part, MIB, 0, 1), WIRE_NO_SPACE);
+    struct catalog_session *two = session_of_principal(world, 101, "s2");
+    assert_int_equal(open_as(world, two, "s2", true), WIRE_BUSY);
     world->now += LEASE + 1;
     catalog_expire(world->catalog, world->now);
-    one = session_of(world, 2);
-    assert_int_equal(remove_as(world, one, "s2", 9), WIRE_OK); // a lapsed holder keeps nobody off
-    assert_int_equal(create_odd(world, one, "more", quarter, MIB, 0, 1), WIRE_OK);
-    assert_int_equal(world->view.record.base, bases[2]);
-    put(world, one);
+    assert_int_equal(remove_as(world, two, "s2", 9), WIRE_OK); // a lapsed holder keeps nobody off
+    assert_int_equal(create_odd(world, more, "more", part, MIB, 0, 1), WIRE_OK);
+    assert_int_equal(world->view.record.base, base);
+    put(world, two);
+    put(world, more);
 }
 
 static void test_delete(void **state)

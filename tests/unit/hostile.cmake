@@ -5,3 +5,9 @@ if(TARGET store)
   add_unit_test(store_sparse SOURCES ${CMAKE_CURRENT_LIST_DIR}/store_sparse.c
                 ${CMAKE_CURRENT_LIST_DIR}/store_rig.c LIBRARIES store Threads::Threads)
 endif()
+# hostile_catalog: sums after many cycles, sizes and index of NORESERVE segments.
+if(TARGET server_core)
+  add_unit_test(hostile_catalog SOURCES ${CMAKE_CURRENT_LIST_DIR}/hostile_catalog.c
+                ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
+                LIBRARIES server_core)
+endif()

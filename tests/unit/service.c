@@ -90,7 +90,7 @@ static void desk_wake(void *context)
 // pages.
 static struct key_grants *authorized(const char *without)
 {
-    static const char *const lines[] = {"alice", "alice connections=1", "bob quota=8K"};
+    static const char *const lines[] = {"alice", "alice connections=1", "bob quota=12K"};
     char path[] = "/tmp/dsm-grants-XXXXXX";
     struct failure failure = {""};
     struct key_grants *grants = NULL;
@@ -275,7 +275,7 @@ static size_t pack_create(const char *name, uint32_t flags, uint8_t *to)
     Dsm__Create body = DSM__CREATE__INIT;
     body.operation = (ProtobufCBinaryData){.len = sizeof id, .data = id};
     body.name = (char *)(uintptr_t)name;
-    body.bytes = 16 * PAGE;
+    body.bytes = flags != 0 ? 4 * MIB : 16 * PAGE;
     body.page_bytes = PAGE;
     body.flags = flags;
     message.create = &body;
@@ -295,7 +295,7 @@ static uint64_t make_segment(struct lane_peer *peer, uint32_t flags)
     assert_int_equal(answer->body_case, DSM__CONTROL_ANSWER__BODY_SEGMENT);
     assert_int_equal(answer->segment->n_placement, 1);
     assert_string_equal(answer->segment->placement[0]->server, "test");
-    assert_int_equal(answer->segment->placement[0]->pages, 16);
+    assert_int_equal(answer->segment->placement[0]->pages, flags != 0 ? 1024 : 16);
     uint64_t id = answer->segment->id;
     dsm__control_answer__free_unpacked(answer, NULL);
     return id;
@@ -363,6 +363,26 @@ static void test_thin_quota(void **state)
     end(peer);
 }
 
+// Zeros take no page, but their versions take index, and that is charged.
+static void test_thin_index_quota(void **state)
+{
+    (void)state;
+    struct lane_peer *peer = connected(3, 3);
+    uint64_t id = make_segment(peer, STORE_SEGMENT_NORESERVE);
+    struct wire_header zeros = {
+        .op = WIRE_WRITE, .segment = id, .epoch = 1, .count = 1, .version = 1};
+    struct wire_header discard = {
+        .op = WIRE_DISCARD, .segment = id, .epoch = 1, .count = 1, .version = 2};
+    for (unsigned i = 0; i < 4; i++) {
+        zeros.page = discard.page = (uint64_t)i * 256;
+        enum wire_status status = i < 3 ? WIRE_OK : WIRE_OVER_QUOTA;
+        assert_int_equal(ask(peer, i % 2 == 0 ? zeros : discard, NULL), status);
+    }
+    zeros.page = 1; // in a block that is paid for
+    assert_int_equal(ask(peer, zeros, NULL), WIRE_OK);
+    end(peer);
+}
+
 // Every cut of a message, and every bit of it flipped, is answered once and breaks nothing.
 static void test_broken_control(void **state)
 {
@@ -399,6 +419,7 @@ int main(void)
         CASE(test_removed_key),
         CASE(test_pages),
         CASE(test_thin_quota),
+        CASE(test_thin_index_quota),
         CASE(test_broken_control),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
