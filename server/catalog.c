@@ -110,6 +110,7 @@ void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segm
               segment);
     catalog->count++;
     segment->account->segments++;
+    segment->account->thin_sizes += segment->thin ? record->bytes : 0;
 }
 
 static void remove_from(struct catalog_segment **table, size_t count,
@@ -128,6 +129,7 @@ void catalog_forget_locked(struct catalog *catalog, struct catalog_segment *segm
     remove_from(catalog->by_base, catalog->count, segment);
     catalog->count--;
     segment->account->segments--;
+    segment->account->thin_sizes -= segment->thin ? segment->pages * segment->page_bytes : 0;
 }
 
 struct catalog_account *catalog_account_locked(struct catalog *catalog, const char *principal)
@@ -155,7 +157,7 @@ static void charge_found(struct catalog_segment *segment)
 {
     const struct store_segment_record *record = store_segment_record(segment->store);
     if (record->flags & STORE_SEGMENT_NORESERVE) {
-        segment->thin_counted = store_segment_stored_bytes(segment->store);
+        segment->thin_counted = store_segment_thin_bytes(segment->store);
         segment->account->thin_bytes += segment->thin_counted;
     } else {
         segment->account->reserved_bytes += record->bytes;
