@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "libdsm/backing/embedded.h"
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
 
@@ -29,6 +30,7 @@ static void in_child(void)
         atomic_store(&process.forked, true);
         atomic_store(&pager_of_process, NULL);
         stat_page_leave(&process.open->page);
+        embedded_forget(&process.open->session);
     }
 }
 

@@ -148,7 +148,7 @@ void embedded_destroy(struct embedded **embedded)
     if (old->program >= 0) {
         (void)close(old->program);
     }
-    (void)close(old->control);
-    free(old);
+    free(
+        old); // the socket stays open as long as the process lives: its end tells the library of ours
     *embedded = NULL;
 }

@@ -27,7 +27,7 @@ void embedded_say_ready(struct embedded *embedded, const struct key_identity *id
 void embedded_say_failed(struct embedded *embedded, const char *text);
 // Waits up to wait_ms for `signals` to be readable or the program to be gone; true: it is gone.
 bool embedded_wait(const struct embedded *embedded, int signals, int wait_ms);
-// Takes the store's place away; what is open stays usable. Then the socket. May be NULL.
+// Takes the store's place away; what is open stays usable. May be NULL.
 void embedded_destroy(struct embedded **embedded);
 
 #endif

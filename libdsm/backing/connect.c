@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "libdsm/backing/embedded.h"
 #include "libdsm/sync/futex.h"
 
 static int split_address(struct session *session, const char *address, struct failure *failure)
@@ -113,30 +114,50 @@ static void name_holder(char *to, size_t bytes)
     }
 }
 
-int connect_prepare(struct session *session, struct failure *failure)
+static int prepare_remote(struct session *session, struct failure *failure)
 {
     const struct settings *s = session->settings;
     struct handshake_client *client = &session->client;
-    if (s->server[0] == 0 || s->key_file[0] == 0 || s->server_key[0] == 0) {
+    if (s->key_file[0] == 0 || s->server_key[0] == 0) {
         return failure_set(
             failure, -EINVAL,
             "%s is not set: a session needs DSM_SERVER (host:port), DSM_SERVER_KEY (the server's "
             "public key) and DSM_KEY_FILE (this client's private key, made by dsmctl keygen).",
-            s->server[0] == 0     ? "DSM_SERVER"
-            : s->key_file[0] == 0 ? "DSM_KEY_FILE"
-                                  : "DSM_SERVER_KEY");
+            s->key_file[0] == 0 ? "DSM_KEY_FILE" : "DSM_SERVER_KEY");
     }
     int error = split_address(session, s->server, failure);
     error = error != 0 ? error : read_server_key(session, s->server_key, failure);
     error = error != 0 ? error : keyfile_load(s->key_file, &session->identity, failure);
     error = error != 0 ? error : read_psk(session, s->psk_file, failure);
-    error = error != 0 ? error : choose_suite(s, &client->hello.suite, failure);
     error = error != 0 ? error
                        : copy_name(client->hello.cluster, sizeof client->hello.cluster, s->cluster,
                                    "DSM_CLUSTER", failure);
-    error = error != 0 ? error
-                       : copy_name(client->hello.server, sizeof client->hello.server,
-                                   s->server_name, "DSM_SERVER_NAME", failure);
+    return error != 0 ? error
+                      : copy_name(client->hello.server, sizeof client->hello.server, s->server_name,
+                                  "DSM_SERVER_NAME", failure);
+}
+
+// It is told nothing, so it has the names that dsmd has when it is told none.
+static int prepare_embedded(struct session *session, struct failure *failure)
+{
+    (void)snprintf(session->host, sizeof session->host, "embedded");
+    (void)snprintf(session->port, sizeof session->port, "dsmd");
+    (void)snprintf(session->client.hello.cluster, sizeof session->client.hello.cluster, "default");
+    return embedded_start(session, failure);
+}
+
+int connect_prepare(struct session *session, struct failure *failure)
+{
+    struct handshake_client *client = &session->client;
+    int embedded = embedded_wanted(session->settings, failure);
+    if (embedded < 0) {
+        return embedded;
+    }
+    int error = choose_suite(session->settings, &client->hello.suite, failure);
+    if (error == 0) {
+        error =
+            embedded != 0 ? prepare_embedded(session, failure) : prepare_remote(session, failure);
+    }
     if (error != 0) {
         connect_forget(session);
         return error;
@@ -151,6 +172,7 @@ int connect_prepare(struct session *session, struct failure *failure)
 
 void connect_forget(struct session *session)
 {
+    embedded_stop(session);
     if (session->identity != NULL) {
         key_identity_destroy(&session->identity);
     }
@@ -223,7 +245,8 @@ int connect_lane(struct session *session, const struct backing_lane *lane, uint6
                  struct lane **connected, struct wire_attached *attached, struct failure *failure)
 {
     int64_t deadline = sync_after_ms(LIMIT_CONNECT_MS);
-    int fd = connect_any(session, deadline, failure);
+    int fd = session->embedded ? embedded_connect(session, deadline, failure)
+                               : connect_any(session, deadline, failure);
     if (fd < 0) {
         return fd;
     }

@@ -107,6 +107,9 @@ static int bring_up(struct session *session, struct backing_lane *lane, struct f
     // Generations of a lane only rise; one counter for all lanes does that.
     uint32_t connection = ++session->connections;
     int error = connect_lane(session, lane, connection, &connected, &attached, failure);
+    if (error == -EOWNERDEAD) { // an embedded server does not come back
+        (void)resume_all(session, lane, false);
+    }
     if (error != 0) {
         return error;
     }

@@ -21,6 +21,8 @@ struct session {
     struct key_identity *identity;
     char host[256];
     char port[16];
+    bool embedded;                 // the server is our own (embedded.c),
+    int control;                   // reached over this socket
     struct wire_attached attached; // of the control lane's last connection
     bool ever_attached;
     uint32_t connections; // made so far, numbers them
