@@ -73,6 +73,13 @@ static bool default_action_due(int number, const uint64_t *mask)
            ((now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN);
 }
 
+static void send_to_self(int number, siginfo_t *info)
+{
+    long tid = sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    long pid = sync_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    (void)sync_call(SYS_rt_tgsigqueueinfo, pid, tid, number, (long)info, 0, 0);
+}
+
 void trap_raise_sigbus(uintptr_t address, const uint64_t *mask)
 {
     siginfo_t info = {.si_signo = SIGBUS, .si_code = BUS_ADRERR};
@@ -82,20 +89,35 @@ void trap_raise_sigbus(uintptr_t address, const uint64_t *mask)
         sync_mask open = *mask & ~signal_bit(SIGBUS);
         sync_restore_signals(open);
     }
-    long tid = sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    long pid = sync_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
-    (void)sync_call(SYS_rt_tgsigqueueinfo, pid, tid, SIGBUS, (long)&info, 0, 0);
+    send_to_self(SIGBUS, &info);
 }
 
+// Nobody handled it before: what the kernel would have done. A fault's instruction runs again and meets the default action,
+// also where the signal was ignored; a signal that was sent does not come again by itself.
+static void pass_to_nobody(int number, siginfo_t *info, bool ignored)
+{
+    bool sent = info->si_code <= 0;
+    if (sent && ignored) {
+        return;
+    }
+    set_default(number);
+    if (sent) {
+        send_to_self(number, info);
+    }
+}
+
+// The former handler has the masks that the kernel would have given it, but its own signal open: it may touch a page, too.
 static void pass_on(int number, siginfo_t *info, ucontext_t *context, uint64_t mask)
 {
     struct sigaction former = trap.former;
     bool with_info = (former.sa_flags & SA_SIGINFO) != 0;
     if (!with_info && (former.sa_handler == SIG_DFL || former.sa_handler == SIG_IGN)) {
-        set_default(number); // the instruction runs again and the kernel does the rest
+        pass_to_nobody(number, info, former.sa_handler == SIG_IGN);
         return;
     }
-    sync_restore_signals(mask | signal_bit(number));
+    uint64_t more;
+    memcpy(&more, &former.sa_mask, sizeof more);
+    sync_restore_signals((mask | more) & ~signal_bit(number));
     if (with_info) {
         former.sa_sigaction(number, info, context);
     } else {
