@@ -64,3 +64,13 @@ if(DSM_SANITIZE STREQUAL "")
     target_compile_options(hold_${program} PRIVATE -fno-builtin) # no pair of malloc and free is left out
   endforeach()
 endif()
+
+add_hold_program(handlers)
+foreach(role foreign read-only returning touching restored null sent sent-ignored read-only-default)
+  add_hold_test(handlers ${role} LABELS plain-only) # sanitizers have a handler of SIGSEGV
+endforeach()
+
+add_hold_program(fork)
+foreach(role calls touch exec outliving)
+  add_hold_test(fork ${role} LABELS plain-only) # and they do not outlive the fork of a process with threads
+endforeach()
