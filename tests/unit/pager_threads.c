@@ -415,6 +415,19 @@ static void a_segment_goes_while_its_frame_is_punched(void **state)
     rig_stop();
 }
 
+// A lost segment may be closed with pages pinned: what they held back is given back.
+static void a_segment_goes_with_its_pins(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 16});
+    rig_attach(1);
+    assert_int_equal(rig_swap_in(0, 4, DSM_PIN), 0);
+    assert_int_equal(rig_swap_in(2, 1, DSM_PIN), 0);
+    rig_detach(0);
+    assert_int_equal(rig.pager.pinned_bytes, 0);
+    rig_stop();
+}
+
 static void *find_nothing(void *argument)
 {
     struct worker *w = argument;
@@ -457,6 +470,7 @@ int main(void)
         TEST(the_map_budget),
         TEST(long_open_runs_and_a_full_budget),
         TEST(a_segment_goes_while_its_frame_is_punched),
+        TEST(a_segment_goes_with_its_pins),
         TEST(low_addresses_are_nobodys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
