@@ -6,7 +6,8 @@
 //
 // A connection may take LIMIT_HANDSHAKE_MS from accept to lane. All have the same time, so the list
 // in order of arrival is also the order of deadlines. When the places or the descriptors run out,
-// the oldest connection that is still silent (no complete message 1) makes room; those that have
+// the oldest connection that is still silent (no complete message 1) makes room; when none is
+// silent, the oldest that has proven nothing yet, since message 1 can be replayed; those that have
 // shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never used for
 // connections, so accept() and the store always find one; should accept fail all the same, it rests
 // for a moment instead of spinning.
@@ -78,8 +79,9 @@ void pending_drop(struct listener *listener, struct pending *pending, int64_t no
     (void)close(fd);
 }
 
-static bool drop_oldest_silent(struct listener *listener, int64_t now_ms)
+static bool make_room(struct listener *listener, int64_t now_ms)
 {
+    struct pending *unproven = NULL;
     struct pending *pending;
     TAILQ_FOREACH(pending, &listener->busy, link)
     {
@@ -87,8 +89,12 @@ static bool drop_oldest_silent(struct listener *listener, int64_t now_ms)
             pending_drop(listener, pending, now_ms, true, "silent, and its place is needed");
             return true;
         }
+        unproven = unproven == NULL && !pending->proven ? pending : unproven;
     }
-    return false;
+    if (unproven != NULL) {
+        pending_drop(listener, unproven, now_ms, true, "nothing proven, and its place is needed");
+    }
+    return unproven != NULL;
 }
 
 static void key_of(const struct sockaddr_storage *from, struct address_key *key,
@@ -122,7 +128,7 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
         return;
     }
     bool short_of_places = TAILQ_EMPTY(&listener->free) || fd >= listener->descriptor_limit;
-    if (short_of_places && !drop_oldest_silent(listener, now_ms)) {
+    if (short_of_places && !make_room(listener, now_ms)) {
         log_hostile(listener->options.log, now_ms, "dropped %s: no place is free", text);
         (void)close(fd);
         return;
@@ -135,6 +141,7 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
     memcpy(pending->text, text, sizeof text);
     pending->deadline_ms = now_ms + LIMIT_HANDSHAKE_MS;
     pending->silent = true;
+    pending->proven = false;
     handshake_start(pending->handshake, fd);
     pending_step(listener, pending, now_ms);
 }
@@ -183,7 +190,7 @@ static void accept_some(struct listener *listener, int fd, int64_t now_ms)
             admit(listener, accepted, &from, now_ms);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             log_hostile(listener->options.log, now_ms, "accept rests: %s", strerror(errno));
-            (void)drop_oldest_silent(listener, now_ms);
+            (void)make_room(listener, now_ms);
             (void)watch_sockets(listener, 0);
             listener->paused_until_ms = now_ms + LISTENER_PAUSE_MS;
             return;

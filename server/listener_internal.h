@@ -52,6 +52,7 @@ struct pending { // a connection that is not a lane yet
     uint32_t interest;
     int fd;
     bool silent;  // message 1 is not complete
+    bool proven;  // ATTACH has opened: the peer holds the key, and message 1 was no replay
     bool waiting; // for the older lane's end
 };
 TAILQ_HEAD(pendings, pending);

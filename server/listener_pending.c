@@ -10,7 +10,8 @@
 // serves all connections; the Noise state never has to wait with a peer.
 //
 // What is refused hears why, in one sealed sentence; what does not open hears nothing. Both count
-// as failures of their address. A lane that waits for its older self is not read meanwhile, and its
+// as failures of their address, and an address without a failure left is not worth a key agreement:
+// it may have made its connections before the first of them failed. A lane that waits for its older self is not read meanwhile, and its
 // deadline goes on.
 #include <errno.h>
 #include <stdio.h>
@@ -101,6 +102,7 @@ static enum handshake_state settle(struct listener *listener, struct pending *pe
 static enum handshake_state attach(struct listener *listener, struct pending *pending,
                                    int64_t now_ms)
 {
+    pending->proven = true;
     if (pending->lane != NULL) {
         return settle(listener, pending, now_ms);
     }
@@ -146,6 +148,10 @@ static enum handshake_state act(struct listener *listener, struct pending *pendi
     for (;;) {
         switch (state) {
         case HANDSHAKE_MESSAGE_1:
+            if (rate_exceeded(&listener->rate, &pending->address, now_ms)) {
+                pending_drop(listener, pending, now_ms, false, "too many failed handshakes");
+                return HANDSHAKE_FAILED;
+            }
             state = open_and_judge(listener, pending, now_ms);
             break;
         case HANDSHAKE_ATTACHING:
