@@ -120,6 +120,7 @@ static int operate(struct session *session, const Dsm__Control *control,
         return failure_set(failure, -ETIMEDOUT, "The session's control lane stayed busy.");
     }
     int error;
+    bool again = false;
     for (;;) {
         bool cut = false;
         error = wait_up(lane, deadline);
@@ -137,9 +138,12 @@ static int operate(struct session *session, const Dsm__Control *control,
         }
         backing_lane_down(lane);
         STAT_ADD(session->backing.stat, retries, 1);
+        again = true;
     }
     backing_give(lane);
-    return error;
+    // A delete that was cut may have been done: a restarted server remembers no more of it than that the segment is gone.
+    bool done_before = again && control->body_case == DSM__CONTROL__BODY_DELETE;
+    return done_before && error == -ENOENT ? 0 : error;
 }
 
 int control_create(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
