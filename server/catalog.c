@@ -104,6 +104,7 @@ void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segm
     segment->pages = record->bytes / record->page_bytes;
     segment->page_bytes = record->page_bytes;
     segment->thin = (record->flags & STORE_SEGMENT_NORESERVE) != 0;
+    segment->ephemeral = (record->flags & STORE_SEGMENT_EPHEMERAL) != 0;
     insert_at(catalog->by_name, catalog->count, catalog_position(catalog, segment_name(segment)),
               segment);
     insert_at(catalog->by_base, catalog->count, base_position(catalog, segment_base(segment)),
@@ -273,8 +274,10 @@ void catalog_view_locked(const struct catalog_segment *segment, struct catalog_s
 
 bool catalog_visible(const struct catalog_session *session, const struct catalog_segment *segment)
 {
+    const char *name = segment_name(segment);
     return segment->account == session->account &&
-           strncmp(segment_name(segment), session->prefix, strlen(session->prefix)) == 0;
+           (strncmp(name, session->prefix, strlen(session->prefix)) == 0 ||
+            (segment->ephemeral && strncmp(name, CATALOG_SCRATCH, strlen(CATALOG_SCRATCH)) == 0));
 }
 
 void catalog_list(struct catalog *catalog, struct catalog_session *session, const char *prefix,

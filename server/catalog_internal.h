@@ -17,6 +17,7 @@
 
 #include "server/catalog.h"
 
+#define CATALOG_SCRATCH "tmp/"
 #define CATALOG_AWAITED (1U << 31) // of a count: somebody waits for it
 
 enum {
@@ -57,6 +58,7 @@ struct catalog_segment {
     uint64_t id, pages;
     uint32_t page_bytes;
     bool thin;
+    bool ephemeral;
     struct catalog_account *account;
     struct holding *writer;
     struct holding *readers;
@@ -107,6 +109,10 @@ void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segm
 void catalog_forget_locked(struct catalog *catalog, struct catalog_segment *segment);
 void catalog_view_locked(const struct catalog_segment *segment, struct catalog_segment_view *view);
 bool catalog_visible(const struct catalog_session *session, const struct catalog_segment *segment);
+
+// catalog_segment.c: deletes it if it is ephemeral and nobody has it open.
+void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,
+                                int64_t now_ms);
 
 // catalog_session.c
 bool catalog_session_alive(const struct catalog *catalog, const struct catalog_session *session,

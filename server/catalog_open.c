@@ -393,7 +393,9 @@ static enum wire_status close_claim(struct catalog *catalog, struct catalog_sess
     if (segment == NULL || !is_writer(record_of(segment), session)) {
         return WIRE_NOT_OPEN;
     }
-    return record_close(catalog, segment, true);
+    enum wire_status status = record_close(catalog, segment, true);
+    catalog_drop_unused_locked(catalog, segment, INT64_MAX);
+    return status;
 }
 
 enum wire_status catalog_segment_close(struct catalog *catalog, struct catalog_session *session,
@@ -410,6 +412,7 @@ enum wire_status catalog_segment_close(struct catalog *catalog, struct catalog_s
         catalog_holding_end_locked(own);
         if (segment != NULL) {
             status = record_close(catalog, segment, write);
+            catalog_drop_unused_locked(catalog, segment, atomic_load(&session->renewed_ms));
         }
     }
     (void)pthread_mutex_unlock(&catalog->lock);

@@ -10,8 +10,13 @@
 // C, so a failed create leaves no trace.
 //
 // Names are one space for the whole server; the prefix in the authorized file parts it among
-// principals. Who may not see a segment is told that there is none, but for a create, which cannot
+// principals. Ephemeral segments may also have names below tmp/ (dsm_alloc's, which knows no prefix). Who may not see a segment is told that there is none, but for a create, which cannot
 // hide that the name is taken.
+//
+// An ephemeral segment is deleted when nobody has it open any more: at its close, or, after its
+// holder was lost, by the sweep that follows the end of its session or of the time in which the
+// holders of before a restart are presumed alive. What is still in flight puts it off to the next
+// sweep.
 //
 // Locks: C throughout, T for the charge.
 #include "server/catalog_internal.h"
@@ -24,7 +29,8 @@ static bool geometry_valid(uint64_t bytes, uint32_t page_bytes, uint32_t type, u
 {
     return page_bytes >= LIMIT_PAGE_MIN_BYTES && page_bytes <= LIMIT_PAGE_MAX_BYTES &&
            (page_bytes & (page_bytes - 1)) == 0 && bytes > 0 && bytes <= LIMIT_SEGMENT_BYTES &&
-           type == 0 && (flags & ~(uint32_t)STORE_SEGMENT_NORESERVE) == 0;
+           type == 0 &&
+           (flags & ~(uint32_t)(STORE_SEGMENT_NORESERVE | STORE_SEGMENT_EPHEMERAL)) == 0;
 }
 
 static enum wire_status charge(struct catalog_account *account,
@@ -136,13 +142,16 @@ static enum wire_status create_again(struct catalog *catalog, struct catalog_ses
                                failure);
 }
 
-static enum wire_status create_checked(const struct catalog_session *session, const char *name,
+static enum wire_status create_checked(const struct catalog_session *session,
+                                       const struct store_segment_record *record,
                                        struct failure *failure)
 {
+    bool scratch = (record->flags & STORE_SEGMENT_EPHEMERAL) != 0 &&
+                   strncmp(record->name, CATALOG_SCRATCH, strlen(CATALOG_SCRATCH)) == 0;
     if ((atomic_load(&session->rights) & KEY_RIGHT_CREATE) == 0) {
         return catalog_say(failure, WIRE_NOT_ALLOWED, "This key has no right to create segments.");
     }
-    if (strncmp(name, session->prefix, strlen(session->prefix)) != 0) {
+    if (!scratch && strncmp(record->name, session->prefix, strlen(session->prefix)) != 0) {
         return catalog_say(failure, WIRE_NOT_ALLOWED,
                            "The names that this key may use begin with \"%s\".", session->prefix);
     }
@@ -183,7 +192,7 @@ static enum wire_status create_locked(struct catalog *catalog, struct catalog_se
     if (taken != NULL) {
         return create_again(catalog, session, taken, record->operation, view, failure);
     }
-    enum wire_status status = create_checked(session, record->name, failure);
+    enum wire_status status = create_checked(session, record, failure);
     if (status == WIRE_OK) {
         status = check_thin_sizes(session->account, record, failure);
     }
@@ -286,6 +295,22 @@ static enum wire_status check_unused(const struct catalog *catalog,
     return WIRE_OK;
 }
 
+// Nobody has it open, nothing is in flight.
+static enum wire_status erase_locked(struct catalog *catalog, struct catalog_segment *segment,
+                                     struct failure *failure)
+{
+    struct store_segment_record record = *store_segment_record(segment->store);
+    catalog_forget_locked(catalog, segment); // needs the record
+    if (store_segment_remove(catalog->store, segment->store) != 0) {
+        catalog_insert_locked(catalog, segment); // there is room: it was there
+        return catalog_say(failure, WIRE_STORE_ERROR, "The store could not delete segment \"%s\".",
+                           record.name);
+    }
+    uncharge(segment->account, &record, segment->thin_counted);
+    free(segment);
+    return WIRE_OK;
+}
+
 static enum wire_status remove_locked(struct catalog *catalog, struct catalog_segment *segment,
                                       struct catalog_session *session, struct failure *failure)
 {
@@ -302,16 +327,7 @@ static enum wire_status remove_locked(struct catalog *catalog, struct catalog_se
         return catalog_say(failure, WIRE_BUSY,
                            "Requests to the segment are still being finished; try again.");
     }
-    struct store_segment_record record = *store_segment_record(segment->store);
-    catalog_forget_locked(catalog, segment); // needs the record
-    if (store_segment_remove(catalog->store, segment->store) != 0) {
-        catalog_insert_locked(catalog, segment); // there is room: it was there
-        return catalog_say(failure, WIRE_STORE_ERROR, "The store could not delete segment \"%s\".",
-                           record.name);
-    }
-    uncharge(segment->account, &record, segment->thin_counted);
-    free(segment);
-    return WIRE_OK;
+    return erase_locked(catalog, segment, failure);
 }
 
 static enum wire_status delete_locked(struct catalog *catalog, struct catalog_session *session,
@@ -351,4 +367,15 @@ enum wire_status catalog_segment_delete(struct catalog *catalog, struct catalog_
     enum wire_status status = delete_locked(catalog, session, operation, name, now_ms, failure);
     (void)pthread_mutex_unlock(&catalog->lock);
     return status;
+}
+
+void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,
+                                int64_t now_ms)
+{
+    bool unused = segment->ephemeral && segment->writer == NULL && segment->readers == NULL &&
+                  segment->opening == NULL && !catalog_presumed(segment, now_ms);
+    if (unused && atomic_load(&segment->reads) == 0 && atomic_load(&segment->writes) == 0) {
+        (void)erase_locked(catalog, segment,
+                           NULL); // a store that fails keeps it for the next sweep
+    }
 }

@@ -207,6 +207,11 @@ void catalog_session_put(struct catalog *catalog, struct catalog_session *sessio
     (void)pthread_mutex_unlock(&catalog->lock);
 }
 
+bool catalog_session_revoked(const struct catalog_session *session)
+{
+    return atomic_load(&session->revoked);
+}
+
 void catalog_session_renew(struct catalog_session *session, int64_t now_ms)
 {
     int64_t renewed = atomic_load_explicit(&session->renewed_ms, memory_order_relaxed);
@@ -243,6 +248,9 @@ void catalog_expire(struct catalog *catalog, int64_t now_ms)
 {
     (void)pthread_mutex_lock(&catalog->lock);
     each_session_locked(catalog, &now_ms, expire_one);
+    for (size_t i = catalog->count; i > 0; i--) { // from the end: what is dropped moves the rest up
+        catalog_drop_unused_locked(catalog, catalog->by_name[i - 1], now_ms);
+    }
     (void)pthread_mutex_unlock(&catalog->lock);
 }
 

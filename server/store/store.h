@@ -50,7 +50,7 @@ struct store_segment_record {
     uint64_t bytes;
     uint32_t page_bytes;
     uint32_t type;
-    uint32_t flags; // 1: NORESERVE
+    uint32_t flags; // of those below
     uint32_t replicas;
     uint64_t base;
     char principal[LIMIT_PRINCIPAL_NAME_BYTES];
@@ -60,7 +60,7 @@ struct store_segment_record {
     char writer_name[LIMIT_HOLDER_NAME_BYTES];
     uint32_t had_readers; // readers were attached when this was last said
 };
-enum { STORE_SEGMENT_NORESERVE = 1 };
+enum { STORE_SEGMENT_NORESERVE = 1, STORE_SEGMENT_EPHEMERAL = 2 };
 
 // Takes the OFD lock before anything else is read; checks version, boot id and clean mark, room and memory; rebuilds
 // reference counts from the indexes. Errors, each with a sentence: -EBUSY in use, -EINVAL not a store or bad record,

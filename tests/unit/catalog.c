@@ -68,7 +68,7 @@ static void test_create_checks(void **state)
     assert_int_equal(create_odd(world, one, "a", PAGE, 4097, 0, 0), WIRE_INVALID);
     assert_int_equal(create_odd(world, one, "a", PAGE, 2 * MIB, 0, 0), WIRE_INVALID);
     assert_int_equal(create_odd(world, one, "a", PAGE, PAGE, 1, 0), WIRE_INVALID);
-    assert_int_equal(create_odd(world, one, "a", PAGE, PAGE, 0, 2), WIRE_INVALID);
+    assert_int_equal(create_odd(world, one, "a", PAGE, PAGE, 0, 4), WIRE_INVALID);
     assert_int_equal(create_odd(world, one, "a", PAGE + 1, PAGE, 0, 0), WIRE_OK);
     assert_int_equal(world->view.record.bytes, 2 * PAGE); // whole pages
     assert_int_equal(create_sized(world, one, "big", 2, 1ULL << 40, 0), WIRE_NO_SPACE);
