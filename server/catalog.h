@@ -51,6 +51,7 @@ int catalog_session_get(struct catalog *catalog, const uint8_t instance[WIRE_ID_
                         const struct key_grant *grant, const char *holder, int64_t now_ms,
                         struct catalog_session **session);
 void catalog_session_put(struct catalog *catalog, struct catalog_session *session, int64_t now_ms);
+bool catalog_session_revoked(const struct catalog_session *session);         // its key is gone
 void catalog_session_renew(struct catalog_session *session, int64_t now_ms); // lock-free
 // After a change of the authorized file: rights, prefixes and quotas follow; a session whose key is
 // gone may do nothing more from here on, and ends with its last put (at once when it has no lane).

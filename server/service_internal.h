@@ -3,8 +3,8 @@
 // What the service's own files share: service.c has the messages, service_control.c the control
 // operations, service_lanes.c the registry of lanes.
 //
-// Lock letters: G grants_lock; R lanes_lock. R is taken before the fronts' own locks and before the
-// catalog's; G is taken alone.
+// Lock letters: G grants_lock; R lanes_lock. G is taken before R and before the catalog's, R before
+// the fronts' own locks.
 #ifndef SERVER_SERVICE_INTERNAL_H
 #define SERVER_SERVICE_INTERNAL_H
 

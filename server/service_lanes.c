@@ -13,6 +13,9 @@
 // Here too: how many connections there are, in all and of a key, and what a changed authorized file
 // does to those that are there.
 //
+// An attach holds G from looking its key up to being in the registry. So a changed authorized file
+// either comes before, and is what is looked at, or finds the session and the lane and ends them.
+//
 // Locks: R for all of it; the fronts' locks may be taken under R (lane_peer_shut), never R under
 // theirs. service_lane_start() lets go of R around front->add(), since a front may call back at
 // once; `starting` keeps the lane's memory until it has returned.
@@ -187,16 +190,32 @@ static struct service_lane *lane_make(struct service *service, const struct wire
     return lane;
 }
 
+static enum wire_status attach_granted(struct service *service, const struct wire_attach *attach,
+                                       const struct key_grant *grant, int64_t now_ms,
+                                       struct service_lane *lane, struct wire_attached *attached)
+{
+    int error = catalog_session_get(service->catalog, attach->instance, grant, attach->holder,
+                                    now_ms, &lane->session);
+    if (error != 0) {
+        return session_refused(attached, error);
+    }
+    (void)pthread_mutex_lock(&service->lanes_lock);
+    enum wire_status status = register_locked(service, attach, grant, lane);
+    (void)pthread_mutex_unlock(&service->lanes_lock);
+    if (status != WIRE_OK) {
+        catalog_session_put(service->catalog, lane->session, now_ms);
+        return refuse(attached, status, wire_status_text(status));
+    }
+    fill_attached(service, grant, attached);
+    return WIRE_OK;
+}
+
 enum wire_status service_attach(struct service *service, const uint8_t key[NOISE_KEY_BYTES],
                                 const struct wire_attach *attach, int64_t now_ms,
                                 struct service_lane **lane, struct wire_attached *attached)
 {
-    struct key_grant grant;
     if (atomic_load(&service->draining)) {
         return refuse(attached, WIRE_DRAINING, "The server is about to stop.");
-    }
-    if (!service_grant(service, key, &grant)) {
-        return refuse(attached, WIRE_UNAUTHORIZED, wire_status_text(WIRE_UNAUTHORIZED));
     }
     if (attach->lane >= LIMIT_LANES_PER_SESSION || attach->generation == 0) {
         return refuse(attached, WIRE_INVALID, "Lane or generation is out of range.");
@@ -205,21 +224,16 @@ enum wire_status service_attach(struct service *service, const uint8_t key[NOISE
     if (made == NULL) {
         return refuse(attached, WIRE_TOO_MANY, "The server is out of memory.");
     }
-    int error = catalog_session_get(service->catalog, attach->instance, &grant, attach->holder,
-                                    now_ms, &made->session);
-    if (error != 0) {
-        free(made);
-        return session_refused(attached, error);
-    }
-    (void)pthread_mutex_lock(&service->lanes_lock);
-    enum wire_status status = register_locked(service, attach, &grant, made);
-    (void)pthread_mutex_unlock(&service->lanes_lock);
+    (void)pthread_mutex_lock(&service->grants_lock);
+    const struct key_grant *grant = key_grants_find(service->grants, key);
+    enum wire_status status =
+        grant != NULL ? attach_granted(service, attach, grant, now_ms, made, attached)
+                      : refuse(attached, WIRE_UNAUTHORIZED, wire_status_text(WIRE_UNAUTHORIZED));
+    (void)pthread_mutex_unlock(&service->grants_lock);
     if (status != WIRE_OK) {
-        catalog_session_put(service->catalog, made->session, now_ms);
         free(made);
-        return refuse(attached, status, wire_status_text(status));
+        return status;
     }
-    fill_attached(service, &grant, attached);
     *lane = made;
     return WIRE_OK;
 }
@@ -327,7 +341,7 @@ void service_regrant(struct service *service, struct key_grants **grants)
     (void)pthread_mutex_lock(&service->lanes_lock);
     for (size_t i = 0; i < SERVICE_LANE_BUCKETS; i++) {
         for (struct service_lane *lane = service->lanes[i]; lane != NULL; lane = lane->next) {
-            if (key_grants_find(service->grants, lane->key) == NULL) {
+            if (catalog_session_revoked(lane->session)) {
                 doom(lane, -EACCES);
             }
         }
