@@ -74,3 +74,34 @@ add_hold_program(fork)
 foreach(role calls touch exec outliving)
   add_hold_test(fork ${role} LABELS plain-only) # and they do not outlive the fork of a process with threads
 endforeach()
+
+add_hold_program(owners)
+foreach(role writer readers takeover-clean takeover-touch)
+  add_hold_test(owners ${role})
+endforeach()
+
+add_hold_program(room)
+foreach(role space quota thin)
+  add_hold_test(room ${role} SCRIPT hold_room.sh)
+endforeach()
+
+add_hold_program(killed)
+add_hold_test(killed clean SCRIPT hold_killed.sh LABELS plain-only OPTIONS
+  write.begin:kill:1 write.room:kill:2 write.slot:kill:1 write.data:kill:2 write.entry:kill:300 write.version:kill:20
+  write.highest:kill:1 write.free:kill:1)
+add_hold_test(killed create SCRIPT hold_killed.sh OPTIONS
+  create.id:kill:1 create.file:kill:1 create.record:kill:1 create.rename:kill:1)
+add_hold_test(killed delete SCRIPT hold_killed.sh OPTIONS remove.begin:kill:1 remove.unlink:kill:1 remove.free:kill:1)
+add_hold_test(killed swap-in SCRIPT hold_killed.sh)
+add_hold_test(killed faults SCRIPT hold_killed.sh)
+
+add_hold_program(errors)
+add_hold_test(errors open SCRIPT hold_errors.sh)
+
+add_hold_program(pages)
+foreach(role 4-kib 64-kib 1-mib)
+  add_hold_test(pages ${role} LABELS plain-only) # a sanitizer needs more than the smallest stack
+endforeach()
+foreach(role system-calls pressure too-many-pins age)
+  add_hold_test(pages ${role})
+endforeach()
