@@ -243,6 +243,20 @@ static void answers_are_not_mixed_up(void **state)
     memset(rig.delivered, 0, sizeof rig.delivered);
     assert_int_equal(backing_read_receive(lane, &second, &sink, &second, soon()), 0);
     expect_delivered(4, 4);
+    static uint8_t contents[2][4096] = {{7}, {8}}; // the same with writes
+    struct backing_run writes[2];
+    rig.statuses_left = 1;
+    for (unsigned i = 0; i < 2; i++) {
+        writes[i] = run_of(1);
+        writes[i].page += i;
+        writes[i].contents = contents[i];
+        writes[i].version = 70;
+        backing_write_send(lane, &writes[i], soon());
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(backing_write_receive(lane, &writes[i], soon()), 0);
+        assert_memory_equal(rig.data + 4096 * i, contents[i], 4096);
+    }
     stop(lane);
 }
 

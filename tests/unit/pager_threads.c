@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pager under many hands: overlapping swap-ins with the smallest buffer, stores during cleans, kills under stores, pages that
-// verify themselves while everything is evicted, cut and laundered, and segments that go while others are at work.
+// The pager under many hands: overlapping swap-ins with the smallest buffer, stores during cleans, kills under stores, and pages
+// that verify themselves while everything is evicted, cut and laundered.
 #include "tests/unit/pager_rig.h"
 
 #include <errno.h>
@@ -195,6 +195,48 @@ static void stores_during_cleans(void **state)
     }
 }
 
+static void *clean_first(void *argument)
+{
+    struct worker *w = argument;
+    w->errors += rig_clean(0, 1) != 0;
+    return NULL;
+}
+
+static void *store_first(void *argument)
+{
+    (void)argument;
+    rig_store(0, 88);
+    return NULL;
+}
+
+// The page that is on its way to the server does not change: the store waits for the answer.
+static void a_store_waits_for_the_clean(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){0});
+    rig_store(0, 77);
+    atomic_store(&rig.hold, 1);
+    struct worker cleaner = {0};
+    pthread_t storer;
+    assert_int_equal(pthread_create(&cleaner.thread, NULL, clean_first, &cleaner), 0);
+    rig_await(&rig.held, 1);
+    rig_expect_page(0, 77); // loads go on
+    assert_int_equal(pthread_create(&storer, NULL, store_first, NULL), 0);
+    for (int i = 0; i < 100000 && !rig_has(0, PAGE_WAITERS); i++) {
+        (void)usleep(100);
+    }
+    assert_true(rig_has(0, PAGE_WAITERS));
+    rig_expect_page(0, 77);
+    rig_release(&rig.hold);
+    (void)pthread_join(cleaner.thread, NULL);
+    (void)pthread_join(storer, NULL);
+    assert_int_equal(cleaner.errors, 0);
+    rig_expect_stored(0, 77);
+    rig_expect_page(0, 88);
+    assert_true(rig_has(0, PAGE_DIRTY));
+    rig_stop();
+}
+
 // What is seen after a kill stays: a store that came before it is gone for good, one that came after it is kept.
 static void stores_during_kills(void **state)
 {
@@ -330,131 +372,6 @@ static void self_verifying_pages(void **state)
     check_with(&o, 500);
 }
 
-// ---- mappings ----
-
-// Isolated pages, far more than mappings: some are closed again, none fails.
-static void the_map_budget(void **state)
-{
-    (void)state;
-    enum { PAGES = 8000, LIMIT = 64, SLACK = 16 };
-    rig_start(&(struct rig_options){
-        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
-    uint64_t seed = 5;
-    uint64_t most = 0;
-    for (int i = 0; i < PAGES; i++) {
-        uint64_t page = next_random(&seed) % (PAGES / 2) * 2;
-        if (i % 3 == 0) {
-            rig_store(page, page + 1);
-        } else {
-            rig_expect_page(page, page + 1);
-        }
-        uint64_t edges = STAT_GET(&rig.stat, open_edges);
-        most = edges > most ? edges : most;
-    }
-    assert_in_range(most, LIMIT / 2, LIMIT + SLACK);
-    assert_true(STAT_GET(&rig.stat, closed_for_edges) > 0);
-    assert_int_equal(STAT_GET(&rig.stat, victims), 0); // their frames stay
-    rig_stop();
-}
-
-// Closing in the middle of an open run would cost mappings, not give any.
-static void long_open_runs_and_a_full_budget(void **state)
-{
-    (void)state;
-    enum { PAGES = 4096, LIMIT = 32, SLACK = 16 };
-    rig_start(&(struct rig_options){
-        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
-    for (uint64_t page = 0; page < PAGES; page += 128) {
-        assert_int_equal(rig_swap_in(page, 100, 0), 0); // 32 runs, two edges each
-    }
-    assert_in_range(STAT_GET(&rig.stat, open_edges), 1, LIMIT + SLACK);
-    for (uint64_t page = 0; page < PAGES; page += 3) { // dirty pages among clean ones
-        rig_store(page, page + 1);
-        assert_in_range(STAT_GET(&rig.stat, open_edges), 1, LIMIT + SLACK);
-    }
-    rig_stop();
-}
-
-// ---- segments that come and go ----
-
-static void *detach_first(void *argument)
-{
-    _Atomic uint32_t *done = argument;
-    rig_detach(0);
-    atomic_store(done, 1);
-    return NULL;
-}
-
-static void *touch_second(void *argument)
-{
-    (void)argument;
-    (void)*(volatile uint8_t *)rig.segments[1].view.base;
-    return NULL;
-}
-
-// A worker that serves another segment is about to punch a frame of this one: the segment waits for it.
-static void a_segment_goes_while_its_frame_is_punched(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_options){.cache_pages = 4});
-    rig_attach(1);
-    assert_int_equal(rig_swap_in(0, 4, 0), 0);
-    atomic_store(&rig.hold_discards, 1);
-    pthread_t toucher;
-    pthread_t detacher;
-    _Atomic uint32_t done = 0;
-    assert_int_equal(pthread_create(&toucher, NULL, touch_second, NULL), 0);
-    rig_await(&rig.discards_held, 1);
-    assert_int_equal(pthread_create(&detacher, NULL, detach_first, &done), 0);
-    (void)usleep(50000); // it has had the time to do it wrong; it cannot do it too early
-    assert_int_equal(atomic_load(&done), 0);
-    rig_release(&rig.hold_discards);
-    (void)pthread_join(toucher, NULL);
-    (void)pthread_join(detacher, NULL);
-    assert_int_equal(atomic_load(&done), 1);
-    rig_stop();
-}
-
-// A lost segment may be closed with pages pinned: what they held back is given back.
-static void a_segment_goes_with_its_pins(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_options){.cache_pages = 16});
-    rig_attach(1);
-    assert_int_equal(rig_swap_in(0, 4, DSM_PIN), 0);
-    assert_int_equal(rig_swap_in(2, 1, DSM_PIN), 0);
-    rig_detach(0);
-    assert_int_equal(rig.pager.pinned_bytes, 0);
-    rig_stop();
-}
-
-static void *find_nothing(void *argument)
-{
-    struct worker *w = argument;
-    while (atomic_load(&writer.stop) == 0) {
-        w->errors += pager_find(&rig.pager, 4096) != NULL;
-    }
-    return NULL;
-}
-
-// While a segment is attached no other address is taken for one of its own.
-static void low_addresses_are_nobodys(void **state)
-{
-    (void)state;
-    rig_start(&(struct rig_options){0});
-    struct worker w = {0};
-    atomic_store(&writer.stop, 0);
-    assert_int_equal(pthread_create(&w.thread, NULL, find_nothing, &w), 0);
-    for (int i = 0; i < 200; i++) {
-        rig_attach(1);
-        rig_detach(1);
-    }
-    atomic_store(&writer.stop, 1);
-    (void)pthread_join(w.thread, NULL);
-    assert_int_equal(w.errors, 0);
-    rig_stop();
-}
-
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -464,14 +381,10 @@ int main(void)
         TEST(sixty_four_threads_and_the_smallest_buffer),
         TEST(a_run_of_ten_buffers),
         TEST(stores_during_cleans),
+        TEST(a_store_waits_for_the_clean),
         TEST(stores_during_kills),
         TEST(a_late_worker_marks_what_it_opens),
         TEST(self_verifying_pages),
-        TEST(the_map_budget),
-        TEST(long_open_runs_and_a_full_budget),
-        TEST(a_segment_goes_while_its_frame_is_punched),
-        TEST(a_segment_goes_with_its_pins),
-        TEST(low_addresses_are_nobodys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

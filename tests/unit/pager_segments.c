@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the pager does with mappings when there are few of them, and with segments that go while others are at work.
+#include "tests/unit/pager_rig.h"
+
+#include <unistd.h>
+
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+// ---- mappings ----
+
+// Isolated pages, far more than mappings: some are closed again, none fails.
+static void the_map_budget(void **state)
+{
+    (void)state;
+    enum { PAGES = 8000, LIMIT = 64, SLACK = 16 };
+    rig_start(&(struct rig_options){
+        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
+    uint64_t seed = 5;
+    uint64_t most = 0;
+    for (int i = 0; i < PAGES; i++) {
+        uint64_t page = next_random(&seed) % (PAGES / 2) * 2;
+        if (i % 3 == 0) {
+            rig_store(page, page + 1);
+        } else {
+            rig_expect_page(page, page + 1);
+        }
+        uint64_t edges = STAT_GET(&rig.stat, open_edges);
+        most = edges > most ? edges : most;
+    }
+    assert_in_range(most, LIMIT / 2, LIMIT + SLACK);
+    assert_true(STAT_GET(&rig.stat, closed_for_edges) > 0);
+    assert_int_equal(STAT_GET(&rig.stat, victims), 0); // their frames stay
+    rig_stop();
+}
+
+// Closing in the middle of an open run would cost mappings, not give any.
+static void long_open_runs_and_a_full_budget(void **state)
+{
+    (void)state;
+    enum { PAGES = 4096, LIMIT = 32, SLACK = 16 };
+    rig_start(&(struct rig_options){
+        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
+    for (uint64_t page = 0; page < PAGES; page += 128) {
+        assert_int_equal(rig_swap_in(page, 100, 0), 0); // 32 runs, two edges each
+    }
+    assert_in_range(STAT_GET(&rig.stat, open_edges), 1, LIMIT + SLACK);
+    for (uint64_t page = 0; page < PAGES; page += 3) { // dirty pages among clean ones
+        rig_store(page, page + 1);
+        assert_in_range(STAT_GET(&rig.stat, open_edges), 1, LIMIT + SLACK);
+    }
+    rig_stop();
+}
+
+// ---- segments that come and go ----
+
+static void *detach_first(void *argument)
+{
+    _Atomic uint32_t *done = argument;
+    rig_detach(0);
+    atomic_store(done, 1);
+    return NULL;
+}
+
+static void *touch_second(void *argument)
+{
+    (void)argument;
+    (void)*(volatile uint8_t *)rig.segments[1].view.base;
+    return NULL;
+}
+
+// A worker that serves another segment is about to punch a frame of this one: the segment waits for it.
+static void a_segment_goes_while_its_frame_is_punched(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 4});
+    rig_attach(1);
+    assert_int_equal(rig_swap_in(0, 4, 0), 0);
+    atomic_store(&rig.hold_discards, 1);
+    pthread_t toucher;
+    pthread_t detacher;
+    _Atomic uint32_t done = 0;
+    assert_int_equal(pthread_create(&toucher, NULL, touch_second, NULL), 0);
+    rig_await(&rig.discards_held, 1);
+    assert_int_equal(pthread_create(&detacher, NULL, detach_first, &done), 0);
+    (void)usleep(50000); // it has had the time to do it wrong; it cannot do it too early
+    assert_int_equal(atomic_load(&done), 0);
+    rig_release(&rig.hold_discards);
+    (void)pthread_join(toucher, NULL);
+    (void)pthread_join(detacher, NULL);
+    assert_int_equal(atomic_load(&done), 1);
+    rig_stop();
+}
+
+// A lost segment may be closed with pages pinned: what they held back is given back.
+static void a_segment_goes_with_its_pins(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 16});
+    rig_attach(1);
+    assert_int_equal(rig_swap_in(0, 4, DSM_PIN), 0);
+    assert_int_equal(rig_swap_in(2, 1, DSM_PIN), 0);
+    rig_detach(0);
+    assert_int_equal(rig.pager.pinned_bytes, 0);
+    rig_stop();
+}
+
+static struct {
+    _Atomic uint32_t stop;
+    unsigned found;
+} search;
+
+static void *find_nothing(void *argument)
+{
+    (void)argument;
+    while (atomic_load(&search.stop) == 0) {
+        search.found += pager_find(&rig.pager, 4096) != NULL;
+    }
+    return NULL;
+}
+
+// While a segment is attached no other address is taken for one of its own.
+static void low_addresses_are_nobodys(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){0});
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, find_nothing, NULL), 0);
+    for (int i = 0; i < 200; i++) {
+        rig_attach(1);
+        rig_detach(1);
+    }
+    atomic_store(&search.stop, 1);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(search.found, 0);
+    rig_stop();
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(the_map_budget),
+        TEST(long_open_runs_and_a_full_budget),
+        TEST(a_segment_goes_while_its_frame_is_punched),
+        TEST(a_segment_goes_with_its_pins),
+        TEST(low_addresses_are_nobodys),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
