@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "libdsm/backing/embedded.h"
+#include "libdsm/cache_size.h"
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
 
@@ -51,11 +52,12 @@ static int take_options(struct settings *settings, const dsm_options *options,
     struct {
         const char *from;
         char *to;
+        enum settings_index index;
     } texts[] = {
-        {options->server, settings->server},
-        {options->server_key, settings->server_key},
-        {options->key_file, settings->key_file},
-        {options->cluster, settings->cluster},
+        {options->server, settings->server, SETTINGS_INDEX_server},
+        {options->server_key, settings->server_key, SETTINGS_INDEX_server_key},
+        {options->key_file, settings->key_file, SETTINGS_INDEX_key_file},
+        {options->cluster, settings->cluster, SETTINGS_INDEX_cluster},
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (texts[i].from == NULL) {
@@ -67,17 +69,18 @@ static int take_options(struct settings *settings, const dsm_options *options,
                                sizeof(settings_text) - 1);
         }
         memcpy(texts[i].to, texts[i].from, strlen(texts[i].from) + 1);
+        settings_given(settings, texts[i].index);
     }
     if (options->cache_bytes != 0) {
         settings->cache_bytes = options->cache_bytes;
+        settings_given(settings, SETTINGS_INDEX_cache_bytes);
     }
     return 0;
 }
 
 static int check_settings(const struct settings *s, struct failure *failure)
 {
-    uint64_t least =
-        (uint64_t)(LIMIT_CACHE_MIN_PAGES + LIMIT_CACHE_PAGES_PER_THREAD) * LIMIT_PAGE_MIN_BYTES;
+    uint64_t least = cache_size_least();
     if (s->exact == 0 && s->cache_bytes < least) {
         return failure_set(
             failure, -EINVAL,

@@ -31,7 +31,10 @@ struct setting_source {
 };
 
 struct setting_view { // a setting, for people
-    const char *key, *variable, *initial, *meaning;
+    char key[32];
+    char initial[64];
+    char choices[64]; // "a|b|c", or ""
+    const char *variable, *meaning;
     const char *change; // when a new value counts: "start", "reload", "option" (only there)
     char value[SETTING_VALUE_BYTES];
     char source[SETTING_PATH_BYTES + 32];

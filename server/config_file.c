@@ -135,11 +135,13 @@ bool config_view(const struct config *config, size_t index, struct setting_view 
         return false;
     }
     const struct config_row *row = &config_rows[index];
-    *view = (struct setting_view){.key = row->key,
-                                  .variable = "",
-                                  .initial = row->kind == KIND_FLAG ? "no" : row->initial,
-                                  .meaning = row->meaning,
-                                  .change = changes[row->change]};
+    *view = (struct setting_view){
+        .variable = "", .meaning = row->meaning, .change = changes[row->change]};
+    (void)snprintf(view->key, sizeof view->key, "%s", row->key);
+    (void)snprintf(view->initial, sizeof view->initial, "%s",
+                   row->kind == KIND_FLAG ? "no" : row->initial);
+    (void)snprintf(view->choices, sizeof view->choices, "%s",
+                   row->kind == KIND_CHOICE ? row->argument : "");
     config_text(config, index, view->value, sizeof view->value);
     setting_source_text(&config->sources[index], &config->path, view->source, sizeof view->source);
     return true;

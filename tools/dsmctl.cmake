@@ -3,4 +3,4 @@
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/dsmctl*.c)
 add_executable(dsmctl ${sources})
 target_compile_definitions(dsmctl PRIVATE DSM_VERSION="${PROJECT_VERSION}")
-target_link_libraries(dsmctl PRIVATE tool store rpc)
+target_link_libraries(dsmctl PRIVATE tool server_config store rpc)

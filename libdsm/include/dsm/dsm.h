@@ -42,7 +42,8 @@ enum {
 
 /* ---- session -------------------------------------------------------------------------------------------------- */
 
-/* What the environment (DSM_SERVER, DSM_CACHE, ...) says is taken where a field is 0 or NULL. */
+/* Where a field is 0 or NULL, what the environment (DSM_SERVER, DSM_CACHE, ...) says is taken, or else the configuration
+ * files: $DSM_CONFIG, or /etc/dsm/client.conf and over it ~/.config/dsm/client.conf. */
 typedef struct dsm_options {
     size_t size;            /* sizeof(dsm_options): lets the struct grow */
     const char *server;     /* "host:port" or "[v6]:port" */
