@@ -4,3 +4,6 @@ add_unit_test(setting_file SOURCES ${CMAKE_CURRENT_LIST_DIR}/setting_file.c LIBR
 if(TARGET dsm_core)
   add_unit_test(cache_size SOURCES ${CMAKE_CURRENT_LIST_DIR}/cache_size.c LIBRARIES dsm_core)
 endif()
+if(TARGET server_config)
+  add_unit_test(config_file SOURCES ${CMAKE_CURRENT_LIST_DIR}/config_file.c LIBRARIES server_config)
+endif()

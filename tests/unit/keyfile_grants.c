@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -286,6 +287,49 @@ static void test_file_itself(void **state)
     assert_null(grants);
 }
 
+// Its group may read it, when that is a group of ours; more than that nobody may.
+static void test_group(void **state)
+{
+    (void)state;
+    static const struct {
+        mode_t mode;
+        int error;
+    } cases[] = {{0640, 0}, {0440, 0}, {0660, -EPERM}, {0644, -EPERM}, {0650, -EPERM}};
+    struct key_grants *grants = NULL;
+    struct failure failure = {""};
+    struct stat status;
+    put(KEY_1 " alice\n");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(chmod("clients", cases[i].mode), 0);
+        assert_int_equal(key_grants_load("clients", &grants, &failure), cases[i].error);
+        key_grants_destroy(&grants);
+    }
+    assert_int_equal(chmod("clients", 0640), 0);
+    assert_int_equal(key_grants_append("clients", KEY_2 " bob", &failure), 0);
+    assert_int_equal(stat("clients", &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0640);
+    if (geteuid() != 0 || chown("clients", 0, 4242) != 0 || chmod(".", 0755) != 0) {
+        return; // another group takes root to make
+    }
+    assert_int_equal(key_grants_load("clients", &grants, &failure), 0); // root maintains it
+    key_grants_destroy(&grants);
+    assert_int_equal(setegid(4242), 0);
+    assert_int_equal(seteuid(4242), 0);
+    int same = key_grants_load("clients", &grants, &failure);
+    key_grants_destroy(&grants);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(4343), 0);
+    assert_int_equal(setgroups(0, NULL), 0);
+    assert_int_equal(chown("clients", 4343, 4242), 0);
+    assert_int_equal(seteuid(4343), 0);
+    int other = key_grants_load("clients", &grants, &failure);
+    assert_int_equal(seteuid(0), 0);
+    assert_int_equal(setegid(0), 0);
+    assert_int_equal(same, 0);
+    assert_int_equal(other, -EPERM);
+    assert_non_null(strstr(failure.text, "or 640"));
+}
+
 static void test_append(void **state)
 {
     (void)state;
@@ -396,6 +440,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_lines, enter, leave),
         cmocka_unit_test_setup_teardown(test_lines_that_disagree, enter, leave),
         cmocka_unit_test_setup_teardown(test_file_itself, enter, leave),
+        cmocka_unit_test_setup_teardown(test_group, enter, leave),
         cmocka_unit_test_setup_teardown(test_append, enter, leave),
         cmocka_unit_test_setup_teardown(test_append_refuses, enter, leave),
         cmocka_unit_test_setup_teardown(test_appenders, enter, leave),
