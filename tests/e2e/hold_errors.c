@@ -34,7 +34,7 @@ static void bad_server_key(void)
 static void wrong_server_key(void)
 {
     char key[64];
-    (void)snprintf(key, sizeof key, "%s", getenv("DSM_SERVER_KEY"));
+    (void)snprintf(key, sizeof key, "%s", hold_setting("DSM_SERVER_KEY"));
     key[5] = key[5] == 'A' ? 'B' : 'A';
     CHECK(setenv("DSM_SERVER_KEY", key, 1) == 0);
 }
@@ -56,12 +56,12 @@ static void no_key(void)
 
 static void stranger(void)
 {
-    CHECK(setenv("DSM_KEY_FILE", getenv("HOLD_STRANGER_KEY"), 1) == 0);
+    CHECK(setenv("DSM_KEY_FILE", hold_setting("HOLD_STRANGER_KEY"), 1) == 0);
 }
 
 static void open_key(void)
 {
-    CHECK(setenv("DSM_KEY_FILE", getenv("HOLD_OPEN_KEY"), 1) == 0);
+    CHECK(setenv("DSM_KEY_FILE", hold_setting("HOLD_OPEN_KEY"), 1) == 0);
 }
 
 static void small_cache(void)

@@ -209,9 +209,10 @@ static void run_handler(void)
 static void use_up_the_heap(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long pages = 0;
-    CHECK(file != NULL && fscanf(file, "%lu", &pages) == 1);
+    char line[128];
+    CHECK(file != NULL && fgets(line, sizeof line, file) != NULL);
     (void)fclose(file);
+    unsigned long pages = strtoul(line, NULL, 10);
     const struct rlimit limit = {pages * PAGE, pages * PAGE};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     uint64_t bytes = 0;

@@ -48,6 +48,7 @@ void hold_fail(const char *file, int line, const char *what, const char *format,
     va_list arguments;
     printf("%s:%d: %s:", file, line, what);
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() was just called
     vprintf(format, arguments);
     va_end(arguments);
     printf("\n");
@@ -313,11 +314,16 @@ void hold_wait_well(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child's wait status is %#x", status);
 }
 
+const char *hold_setting(const char *name)
+{
+    const char *value = getenv(name);
+    CHECK(value != NULL, "%s is not set: run this by its script", name);
+    return value;
+}
+
 static void talk_path(const char *what, char path[512])
 {
-    const char *talk = getenv("HOLD_TALK");
-    CHECK(talk != NULL, "HOLD_TALK is not set: run this by its script");
-    (void)snprintf(path, 512, "%s/%s", talk, what);
+    (void)snprintf(path, 512, "%s/%s", hold_setting("HOLD_TALK"), what);
 }
 
 void hold_say(const char *what)

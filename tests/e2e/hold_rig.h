@@ -83,6 +83,7 @@ void hold_wait_well(pid_t child);   // it must end with code 0
 void hold_say(const char *what);    // makes $HOLD_TALK/what
 void hold_await(const char *what);  // waits for it
 bool hold_said(const char *what);
+const char *hold_setting(const char *name); // of the environment; must be there
 void hold_pause_ms(int ms);
 int64_t hold_now_ms(void);
 

@@ -23,7 +23,7 @@ static void run_handled(void)
     dsm_segment *segment = hold_create(session, "timeout", PAGES, PAGE);
     hold_fill_all(segment, 1);
     OK(dsm_clean(segment, hold_all(segment), NULL));
-    uint64_t timeout_ms = strtoul(getenv("DSM_FAULT_TIMEOUT"), NULL, 10);
+    uint64_t timeout_ms = strtoul(hold_setting("DSM_FAULT_TIMEOUT"), NULL, 10);
     pause_server();
     for (int i = 0; i < 2; i++) { // a load, and a store
         uint64_t page = hold_absent(segment, 7 + 11 * (uint64_t)i);
