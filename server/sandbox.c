@@ -95,6 +95,8 @@ static const int allowed[] = {
     SCMP_SYS(rseq),
     SCMP_SYS(sched_yield),
     SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sched_getparam), // abseil's locks look at priorities
+    SCMP_SYS(sched_getscheduler),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
     SCMP_SYS(gettid),

@@ -7,3 +7,7 @@ endif()
 if(TARGET server_config)
   add_unit_test(config_file SOURCES ${CMAKE_CURRENT_LIST_DIR}/config_file.c LIBRARIES server_config)
 endif()
+# What dsmd may ask of the kernel once it serves.
+if(TARGET server_core)
+  add_unit_test(sandbox SOURCES ${CMAKE_CURRENT_LIST_DIR}/sandbox.c LIBRARIES server_core)
+endif()
