@@ -157,7 +157,8 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
 {
     if (process.open != NULL) {
         return failure_set(failure, -EALREADY,
-                           "This process has a session already: close it first.");
+                           "This process has a session already: close it first. (dsm_alloc() opens "
+                           "one when there is none.)");
     }
     if (options != NULL && options->size < sizeof *options) {
         return failure_set(failure, -EINVAL, "dsm_options.size must be sizeof(dsm_options).");
@@ -169,6 +170,7 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
         return failure_set(failure, -ENOMEM, "No memory for a session.");
     }
     (void)pthread_mutex_init(&session->lock, NULL);
+    allocations_init(&session->allocations);
     session->page.fd = -1;
     int error = settings_read(&session->settings, failure);
     if (error == 0 && options != NULL) {
@@ -190,6 +192,17 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     return 0;
 }
 
+static int say(int error, const dsm_options *options, const struct failure *failure)
+{
+    if (error == 0) {
+        return 0;
+    }
+    const char *server =
+        options != NULL && options->server != NULL ? options->server : getenv("DSM_SERVER");
+    return error_set(error, NULL, DSM_NO_PAGE, server, "%s",
+                     failure->text[0] != 0 ? failure->text : dsm_strerror(error));
+}
+
 DSM_API int dsm_open(const dsm_options *options, dsm **session)
 {
     struct failure failure = {.text = ""};
@@ -200,13 +213,35 @@ DSM_API int dsm_open(const dsm_options *options, dsm **session)
     (void)pthread_mutex_lock(&process.lock);
     error = open_session(options, session, &failure);
     (void)pthread_mutex_unlock(&process.lock);
+    return say(error, options, &failure);
+}
+
+int api_session_get(dsm **session)
+{
+    struct failure failure = {.text = ""};
+    int error = api_alive();
     if (error != 0) {
-        const char *server =
-            options != NULL && options->server != NULL ? options->server : getenv("DSM_SERVER");
-        return error_set(error, NULL, DSM_NO_PAGE, server, "%s",
-                         failure.text[0] != 0 ? failure.text : dsm_strerror(error));
+        return error;
     }
-    return 0;
+    (void)pthread_mutex_lock(&process.lock);
+    if (process.open == NULL) {
+        error = open_session(NULL, session, &failure);
+    } else {
+        *session = process.open;
+    }
+    (void)pthread_mutex_unlock(&process.lock);
+    return say(error, NULL, &failure);
+}
+
+dsm *api_session_present(bool wait)
+{
+    if (atomic_load(&process.forked) ||
+        (wait ? pthread_mutex_lock(&process.lock) : pthread_mutex_trylock(&process.lock)) != 0) {
+        return NULL;
+    }
+    dsm *session = process.open;
+    (void)pthread_mutex_unlock(&process.lock);
+    return session;
 }
 
 DSM_API int dsm_close(dsm *session)
@@ -230,6 +265,7 @@ DSM_API int dsm_close(dsm *session)
     session_stop(&session->session);
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
+    allocations_clear(&session->allocations);
     (void)pthread_mutex_destroy(&session->lock);
     stat_page_destroy(&session->page);
     (void)munmap(session, sizeof *session);

@@ -80,6 +80,7 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     s->session = session;
     s->segment.page_bytes = info->page_bytes;
     s->segment.writable = write;
+    s->ephemeral = (info->flags & CONTROL_EPHEMERAL) != 0;
     s->segment.backing.id = info->id;
     s->segment.backing.epoch = info->epoch;
     s->segment.backing.page_bytes = info->page_bytes;
@@ -126,12 +127,14 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
     if (error != 0) {
         return error;
     }
-    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE)) != 0) {
+    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL)) != 0) {
         return fail(session, name, -EINVAL, &failure);
     }
     uint64_t rounded = (bytes + page_bytes - 1) / page_bytes * page_bytes;
     error = control_create(&session->session, name, rounded, page_bytes,
-                           (flags & DSM_NORESERVE) != 0 ? 1 : 0, &info, &failure);
+                           ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
+                               ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
+                           &info, &failure);
     return error != 0 ? fail(session, name, error, &failure)
                       : attach(session, name, &info, true, segment, &failure);
 }
@@ -207,7 +210,8 @@ static int let_go(dsm_segment *segment, int error)
 
 static int clean_all(dsm_segment *segment)
 {
-    if (atomic_load(&segment->segment.backing.fate) != BACKING_WELL || !segment->segment.writable) {
+    if (atomic_load(&segment->segment.backing.fate) != BACKING_WELL || !segment->segment.writable ||
+        segment->ephemeral) {
         return 0;
     }
     return dsm_clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL);

@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "dsm/dsm.h"
+#include "libdsm/alloc.h"
 #include "libdsm/backing/session.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/settings.h"
@@ -16,6 +17,7 @@ struct dsm_segment {
     struct segment segment;
     dsm *session;
     dsm_segment *next;
+    bool ephemeral; // its contents go with it
 };
 
 struct dsm {
@@ -26,11 +28,16 @@ struct dsm {
     struct pager pager;
     pthread_mutex_t lock; // of the list of segments
     dsm_segment *segments;
+    struct allocations allocations;
     char server[280];
 };
 
 // Closes whatever happens: what cannot be cleaned is lost. The cleaning's error, else that of the closing.
 int segment_drop(dsm_segment *segment);
 int api_alive(void); // 0, or -ECHILD in a forked child
+// The process' session. get opens one when there is none; present gives NULL, without wait also while another thread opens
+// or closes it.
+int api_session_get(dsm **session);
+dsm *api_session_present(bool wait);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include "libdsm/backing/session.h"
 
+enum { CONTROL_NORESERVE = 1, CONTROL_EPHEMERAL = 2 }; // flags of a segment
+
 struct control_segment { // what the server says of a segment
     uint64_t id, bytes, base, epoch, highest;
     uint32_t page_bytes, flags;

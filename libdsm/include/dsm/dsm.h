@@ -70,6 +70,8 @@ enum {                         /* dsm_segment_create, dsm_segment_open */
        DSM_EXCLUSIVE =
            1
            << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
+       DSM_EPHEMERAL = 1 << 4, /* create: closing deletes it, and so does the loss of whoever has it open,
+                                  after the lease (60 s) */
 };
 
 /* Makes a segment and opens it for writing. bytes: rounded up to whole pages. page_bytes: power of two, 4 KiB (or the
@@ -88,6 +90,17 @@ DSM_API int dsm_segment_delete(dsm *session, const char *name);
 DSM_API void *dsm_segment_base(const dsm_segment *segment); /* the same address in every process */
 DSM_API uint64_t dsm_segment_size(const dsm_segment *segment);      /* bytes */
 DSM_API uint32_t dsm_segment_page_size(const dsm_segment *segment); /* bytes */
+
+/* ---- memory for people in a hurry ------------------------------------------------------------------------------ */
+
+/* At least `bytes` bytes, from a page's start; 0 is as 1. For large arrays: whole pages are dealt out. Opens a session from the
+ * environment when there is none (a server of this program's own when DSM_SERVER is not set), which ends with the
+ * process. The contents are undefined: zeros, or what this process left there. What is not freed goes with the session:
+ * nothing stays on the server. NULL: errno says why, and dsm_error() in words; ENOMEM: no room on the server or here; else as
+ * dsm_open. As segments, it is not for a forked child, nor for system calls on pages that are not in memory. */
+DSM_API void *dsm_alloc(size_t bytes);
+/* Gives it back; NULL is 0. No thread may touch it any more. -EINVAL: dsm_alloc did not give this, or it is free already. */
+DSM_API int dsm_free(void *pointer);
 
 /* ---- pages (Cedar's operations) ------------------------------------------------------------------------------- */
 
