@@ -13,7 +13,7 @@
 #include "libdsm/sync/futex.h"
 #include "rpc/keyfile.h"
 #include "tools/dsmctl.h"
-#include "tools/tool_client.h"
+#include "tools/tool_server.h"
 #include "tools/tool_text.h"
 
 enum { PINGS_DEFAULT = 20, PINGS_MOST = 100000 };
@@ -53,21 +53,11 @@ static int compare(const void *a, const void *b)
     return (*left > *right) - (*left < *right);
 }
 
-static int ask_who(struct tool_client *client, struct ping *ping, struct failure *failure)
-{
-    Dsm__Stat stat = DSM__STAT__INIT;
-    Dsm__Control control = DSM__CONTROL__INIT;
-    control.body_case = DSM__CONTROL__BODY_STAT;
-    control.stat = &stat;
-    return tool_client_control(client, &control, DSM__CONTROL_ANSWER__BODY_STAT, &ping->answer,
-                               failure);
-}
-
 static int measure(struct ping *ping, struct failure *failure)
 {
     struct tool_client *client = NULL;
     int error = tool_client_open(NULL, &client, failure);
-    error = error != 0 ? error : ask_who(client, ping, failure);
+    error = error != 0 ? error : tool_server_ask(client, &ping->answer, failure);
     for (size_t i = 0; i < ping->count && error == 0; i++) {
         int64_t before = sync_now();
         error = tool_client_ping(client, failure);

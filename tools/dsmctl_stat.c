@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "tools/dsmctl.h"
-#include "tools/tool_client.h"
+#include "tools/tool_server.h"
 #include "tools/tool_text.h"
 
 static void print_text(const struct tool_client_facts *facts, const Dsm__StatInfo *stat)
@@ -35,25 +35,6 @@ static void print_text(const struct tool_client_facts *facts, const Dsm__StatInf
     printf("sessions   %" PRIu64 ", this one counted\n", stat->sessions);
 }
 
-static json_t *object_of(const struct tool_client_facts *facts, const Dsm__StatInfo *stat)
-{
-    char id[TOOL_ID_BYTES];
-    return json_pack(
-        "{s:s, s:s, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o, "
-        "s:o, s:o}",
-        "server", facts->server, "server_version", stat->server_version, "uptime_ms",
-        tool_json_number(stat->uptime_ms), "store_id", tool_id(facts->attached.store_id, id),
-        "incarnation", tool_json_number(stat->incarnation), "capacity_bytes",
-        tool_json_number(stat->capacity_bytes), "reserved_bytes",
-        tool_json_number(stat->reserved_bytes), "stored_bytes",
-        tool_json_number(stat->stored_bytes), "lanes", tool_json_number(stat->lanes), "requests",
-        tool_json_number(stat->requests), "pages_read", tool_json_number(stat->pages_read),
-        "pages_written", tool_json_number(stat->pages_written), "principal", stat->principal,
-        "quota_bytes", tool_json_number(stat->quota_bytes), "charged_bytes",
-        tool_json_number(stat->charged_bytes), "segments", tool_json_number(stat->segments),
-        "sessions", tool_json_number(stat->sessions));
-}
-
 int dsmctl_stat(int argc, char **argv)
 {
     struct dsmctl_input input = {0};
@@ -61,10 +42,6 @@ int dsmctl_stat(int argc, char **argv)
     struct tool_client *client = NULL;
     struct tool_client_facts facts;
     Dsm__ControlAnswer *answer = NULL;
-    Dsm__Stat stat = DSM__STAT__INIT;
-    Dsm__Control control = DSM__CONTROL__INIT;
-    control.body_case = DSM__CONTROL__BODY_STAT;
-    control.stat = &stat;
     if (dsmctl_parse_json(argc, argv, NULL,
                           "Shows what the server has and does since it was started, and what of it "
                           "belongs to the owner of this key. With --json a quota of null is none.",
@@ -72,14 +49,11 @@ int dsmctl_stat(int argc, char **argv)
         return DSMCTL_USAGE;
     }
     int error = tool_client_open(NULL, &client, &failure);
-    if (error == 0) {
-        error = tool_client_control(client, &control, DSM__CONTROL_ANSWER__BODY_STAT, &answer,
-                                    &failure);
-    }
+    error = error != 0 ? error : tool_server_ask(client, &answer, &failure);
     if (error == 0) {
         tool_client_facts(client, &facts);
         if (input.json) {
-            (void)tool_json_print(object_of(&facts, answer->stat), true);
+            (void)tool_json_print(tool_server_json(client, answer->stat), true);
         } else {
             print_text(&facts, answer->stat);
         }

@@ -46,6 +46,12 @@ static int prepare(struct tool_client *client, const char *server, struct failur
         }
         memcpy(client->settings.server, server, strlen(server) + 1);
     }
+    const char *named = client->settings.server;
+    if (error == 0 && (named[0] == '\0' || strcmp(named, "embedded") == 0)) {
+        return failure_set(failure, -EINVAL,
+                           "DSM_SERVER is not set: name the server as HOST:PORT. (An embedded "
+                           "server answers to its own program alone.)");
+    }
     client->session.settings = &client->settings;
     error = error != 0 ? error : connect_prepare(&client->session, failure);
     if (error == 0) {

@@ -62,12 +62,12 @@ int tool_table_add(struct tool_table *table, const char *const *cells)
 }
 
 void tool_columns_fit(const struct tool_column *columns, const size_t *widths, size_t count,
-                      unsigned terminal_columns, bool *shown)
+                      size_t gap, unsigned terminal_columns, bool *shown)
 {
     size_t total = 0;
     for (size_t i = 0; i < count; i++) {
         shown[i] = true;
-        total += widths[i] + (i > 0 ? GAP : 0);
+        total += widths[i] + (i > 0 ? gap : 0);
     }
     while (terminal_columns != 0 && total > terminal_columns) {
         size_t least = count;
@@ -81,7 +81,7 @@ void tool_columns_fit(const struct tool_column *columns, const size_t *widths, s
             return;
         }
         shown[least] = false;
-        total -= widths[least] + GAP;
+        total -= widths[least] + gap;
     }
 }
 
@@ -106,7 +106,7 @@ void tool_table_print(const struct tool_table *table, FILE *to, unsigned termina
 {
     bool shown[TOOL_MOST_COLUMNS];
     const char *titles[TOOL_MOST_COLUMNS];
-    tool_columns_fit(table->columns, table->widths, table->count, terminal_columns, shown);
+    tool_columns_fit(table->columns, table->widths, table->count, GAP, terminal_columns, shown);
     for (size_t i = 0; i < table->count; i++) {
         titles[i] = table->columns[i].title;
     }

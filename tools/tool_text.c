@@ -58,7 +58,7 @@ json_t *tool_json_number(uint64_t number)
 
 int tool_json_print(json_t *value, bool indented)
 {
-    size_t flags = indented ? JSON_INDENT(2) : JSON_COMPACT;
+    size_t flags = JSON_REAL_PRECISION(15) | (indented ? JSON_INDENT(2) : JSON_COMPACT);
     int error = value == NULL || json_dumpf(value, stdout, flags) != 0 || putchar('\n') == EOF ||
                         fflush(stdout) != 0
                     ? -EIO

@@ -38,8 +38,8 @@ struct tool_table *tool_table_create(const struct tool_column *columns, size_t c
 int tool_table_add(struct tool_table *table, const char *const *cells); // copies; 0 or -ENOMEM
 void tool_table_print(const struct tool_table *table, FILE *to, unsigned terminal_columns);
 void tool_table_destroy(struct tool_table **table);
-// Leaves columns out, by rank, until the rest fits; 0: everything fits.
+// Leaves columns out, by rank, until the rest fits with `gap` spaces between; 0: everything fits.
 void tool_columns_fit(const struct tool_column *columns, const size_t *widths, size_t count,
-                      unsigned terminal_columns, bool *shown);
+                      size_t gap, unsigned terminal_columns, bool *shown);
 
 #endif

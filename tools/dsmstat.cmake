@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+if(TARGET dsm_core)
+  file(GLOB dsmstat_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/dsmstat*.c)
+  add_executable(dsmstat ${dsmstat_sources})
+  target_compile_definitions(dsmstat PRIVATE DSM_VERSION="${PROJECT_VERSION}")
+  target_link_libraries(dsmstat PRIVATE tool m)
+endif()

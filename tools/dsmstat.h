@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the files of dsmstat share: clients and their counters, lines to print, and how they are printed.
+#ifndef TOOLS_DSMSTAT_H
+#define TOOLS_DSMSTAT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "libdsm/stat/stat_page.h"
+#include "rpc/failure.h"
+
+enum { DSMSTAT_DONE = 0, DSMSTAT_FAILED = 1, DSMSTAT_USAGE = 2 }; // exit codes
+
+enum stat_counter {
+#define DSM_COUNTER(name, unit, meaning) STAT_COUNTER_##name,
+#include <dsm/counters.def>
+#undef DSM_COUNTER
+    STAT_COUNTERS
+};
+extern const struct stat_counter_text {
+    const char *name, *unit, *meaning;
+} stat_counters[STAT_COUNTERS];
+
+enum stat_format { STAT_TEXT, STAT_JSON, STAT_CSV };
+struct stat_options {
+    enum stat_format format;
+    bool total, all;
+    pid_t pid; // 0: all that may be seen
+    const char *server;
+    double interval_s; // 0: once
+    uint64_t count;    // of samples; UINT64_MAX: until interrupted
+};
+
+// ---- a statistics page, from outside (dsmstat_page.c) ----
+
+struct stat_client {
+    struct stat_client *next;
+    pid_t pid;
+    int fd; // keeps the page after the process has ended
+    dev_t device;
+    ino_t inode;
+    uint32_t bytes;
+    uint32_t place[STAT_COUNTERS]; // where a counter lies in the page; 0: it has none of that name
+    uint64_t opened_ns, cache_bytes;
+    char program[64];
+    char server[280];
+    bool seen, ended;
+    uint64_t before[STAT_COUNTERS], now[STAT_COUNTERS];
+};
+// The page that process `pid` has open, if it is one of its own. 0 with a new client; -ENOENT there is none;
+// -ESRCH no such process; -EACCES another user's; -ENOMEM.
+int stat_client_find(pid_t pid, struct stat_client **client);
+void stat_client_read(struct stat_client *client); // before = now, now = the page's counters
+void stat_client_destroy(struct stat_client **client);
+
+// ---- all clients, again and again (dsmstat_clients.c) ----
+
+struct stat_sample {
+    struct stat_client *clients; // in order of pid; those that ended are here once more
+    double time_s;               // CLOCK_REALTIME
+    uint64_t now_ns;             // CLOCK_MONOTONIC
+    double interval_s;           // since the sample before; 0: the first
+};
+int stat_sample_take(struct stat_sample *sample, pid_t pid, struct failure *failure);
+void stat_sample_end(struct stat_sample *sample);
+
+// ---- lines (dsmstat_print.c) ----
+
+struct stat_line { // a client, or all of them
+    pid_t pid;     // 0: all
+    unsigned clients;
+    const char *program, *server;
+    bool ended;
+    double seconds; // since its session was opened
+    uint64_t cache_bytes;
+    uint64_t value[STAT_COUNTERS];
+    double rate[STAT_COUNTERS]; // per second, since the sample before or since the start
+};
+struct stat_printer {
+    const struct stat_options *options;
+    unsigned lines; // since the heading
+};
+bool stat_is_level(size_t counter); // what is now, not what happened since the start
+int stat_print(struct stat_printer *printer, const struct stat_sample *sample);
+// dsmstat_text.c
+void stat_print_text(struct stat_printer *printer, const struct stat_line *line);
+void stat_print_all(const struct stat_line *line);
+// True when a heading is due before the next line, which it counts.
+bool stat_heading_due(unsigned *lines);
+// "12", "3.4", "1.2M": at most six characters.
+const char *stat_rate_text(double rate, char text[16]);
+
+// ---- a server (dsmstat_server.c): an exit code ----
+
+int stat_server(const struct stat_options *options);
+void stat_complain(const struct failure *failure);
+// Until it is time for sample `number` (from 0) of those that began at `start_ns` (CLOCK_MONOTONIC).
+void stat_wait(const struct stat_options *options, uint64_t start_ns, uint64_t number);
+uint64_t stat_now_ns(void); // CLOCK_MONOTONIC
+
+#endif
