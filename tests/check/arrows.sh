@@ -31,9 +31,9 @@ dependencies='
 grpc/*:       rpc/lane_grpc*.c
 sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
 protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
-*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.c tests/* tests/*
+*.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.[ch] tests/*
 bpf/*:        tools/*.c bpf/*
-jansson.h:    tools/*.c tests/*
+jansson.h:    tools/*.[ch] tests/*
 ini.h:        rpc/setting_file.c
 seccomp.h:    server/sandbox.c
 systemd/*:    server/ready.c

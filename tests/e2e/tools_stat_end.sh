@@ -39,14 +39,18 @@ wait_until 20 grep -q "\"pid\":$program_pid,[^{]*\"ended\":false" "$out" || fail
 kill -TERM "$watch_pid"
 wait "$watch_pid" 2>/dev/null || true
 
-# Programs come and go while all of them are listed.
-for i in 1 2 3 4 5 6; do
-    tools_say 0 '' dsmstat 0.01 20 &
-    wait $! || fail "dsmstat among processes that end"
-    for _ in $(seq 20); do
-        sleep 0 &
+# Processes end while they are looked at.
+client_command 60 dsmstat --csv 0.01 40
+"${command[@]}" >"$out" 2>"$err" </dev/null &
+watch_pid=$!
+pids+=("$watch_pid")
+while alive "$watch_pid"; do
+    for _ in 1 2 3 4 5; do
+        (exec -a short-lived /bin/true) &
+        wait $!
     done
-    wait $(jobs -p | grep -vx -e "$client_pid" -e "$dsmd_pid") 2>/dev/null || true
 done
+wait "$watch_pid" || fail "dsmstat among processes that end: exit $?: $(cat "$err")"
+[ "$(grep -c ",$program_pid," "$out")" -eq 40 ] || fail "samples: $(cut -c1-60 "$out")"
 end_program
 stop_dsmd
