@@ -55,7 +55,7 @@ struct fault_request {
     uint64_t page;
 };
 
-enum call_kind { CALL_SWAP_IN, CALL_CLEAN };
+enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_PREFETCH };
 struct
     call { // of the program, carried out by a worker, so that its thread may take signals meanwhile
     _Atomic uint32_t state; // 0 free, 1 taken, 2 queued, 3 done: a futex
@@ -86,6 +86,7 @@ struct pager {
     struct lock lock;
     struct pager_options options;
     struct counters *stat;
+    struct counters unseen; // what a prefetch does is not the program's doing
     struct backing *backing;
     struct replacement replacement; // (L)
     uint64_t resident_bytes;        // (L) frames in use or promised
@@ -165,7 +166,8 @@ struct swap {
     uint64_t demand; // page that a thread waits for, or DSM_NO_PAGE
     bool demand_write;
     bool fault;
-    bool no_io; // give up with -EAGAIN before any request is sent
+    bool prefetch; // into free frames only; counted by itself
+    bool no_io;    // give up with -EAGAIN before any request is sent
     enum backing_class class;
     int64_t deadline;
     // the room's own
@@ -174,6 +176,7 @@ struct swap {
     uint32_t count;
     bool skipping;
     struct claims claims;
+    struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
     int error;
     uint64_t failed_page;

@@ -100,6 +100,18 @@ static int fate_of(const struct segment *segment)
     return backing_fate_errno(atomic_load(&segment->backing.fate));
 }
 
+// Nobody waits for this page: it comes only if that costs no other one anything.
+static bool optional(const struct swap *s)
+{
+    return s->prefetch || (s->fault && s->page != s->demand);
+}
+
+static bool room_to_spare(const struct swap *s)
+{
+    return !s->prefetch || s->claims.credit >= s->segment->page_bytes ||
+           frames_free(s->pager) >= s->segment->page_bytes + s->pager->low_water;
+}
+
 // The page is not in: memory for it, and what it needs.
 static struct step absent(struct swap *s, struct page_entry *entry, enum page_state state)
 {
@@ -119,16 +131,21 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
         return step;
     }
+    if (!room_to_spare(s)) {
+        step.outcome = IN_FAR_ENOUGH;
+        return step;
+    }
     enum claim claim =
         frames_claim(s->pager, &s->claims, segment->page_bytes, &step.victim, &step.all_failed);
     if (claim == CLAIM_NONE) {
         step.outcome = s->claims.count == PAGER_BATCH ? IN_BATCH_FULL
+                       : optional(s)                  ? IN_FAR_ENOUGH
                        : s->no_io                     ? IN_NO_IO
                                                       : IN_WAIT_FRAME;
         return step;
     }
     step.dirty = claim == CLAIM_DIRTY;
-    if (step.dirty && s->fault && s->page != s->demand) {
+    if (step.dirty && optional(s)) {
         step.outcome = IN_FAR_ENOUGH;
         return step;
     }
@@ -162,6 +179,9 @@ static struct step consider(struct swap *s)
 {
     struct page_entry *entry = entry_of(s, s->page);
     enum page_state state = page_state(&s->segment->table, entry);
+    if (s->prefetch && state != PAGE_BACKING) {
+        return (struct step){.outcome = IN_FAR_ENOUGH}; // one run, no more
+    }
     switch (state) {
     case PAGE_RESIDENT:
     case PAGE_WRITING:
@@ -176,7 +196,7 @@ static struct step consider(struct swap *s)
         s->error = -DSM_ELOST;
         return (struct step){.outcome = IN_FAULT};
     default:
-        return (struct step){.outcome = IN_WAIT_PAGE};
+        return (struct step){.outcome = optional(s) ? IN_FAR_ENOUGH : IN_WAIT_PAGE};
     }
 }
 
@@ -212,7 +232,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
     int error = clean_victim(s->pager, s->lane, step->victim, s->deadline);
     laundry_wake(s->pager);
     if (error != 0) {
-        STAT_ADD(s->pager->stat, swap_in_failed_to_clean_victims, 1);
+        STAT_ADD(s->stat, swap_in_failed_to_clean_victims, 1);
         victim_back(s, step->victim);
         frames_note_failed(&s->claims, step->victim, error);
         page_back_without_frame(s, 0);
@@ -221,7 +241,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
         }
         return false;
     }
-    STAT_ADD(s->pager->stat, swap_in_dirty_victims, 1);
+    STAT_ADD(s->stat, swap_in_dirty_victims, 1);
     lock_acquire(&s->pager->lock);
     struct victim another;
     bool all_failed = false;
@@ -263,7 +283,7 @@ static uint32_t buffer_pages(const struct swap *s)
 // needsRead in both states. True: the page is in the run and the next one may be considered.
 static bool take_read(struct swap *s, const struct step *step)
 {
-    STAT_ADD(s->pager->stat, swap_in_reads, 1);
+    STAT_ADD(s->stat, swap_in_reads, 1);
     if (s->skipping || step->dirty || s->count == buffer_pages(s)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
     }
@@ -286,7 +306,7 @@ static bool take_read(struct swap *s, const struct step *step)
 
 static bool take_no_read(struct swap *s, const struct step *step)
 {
-    STAT_ADD(s->pager->stat, swap_in_no_read, 1);
+    STAT_ADD(s->stat, swap_in_no_read, 1);
     if (step->dirty) {
         swap_flush(s, step->victim.page);
         if (s->error != 0) {
@@ -384,12 +404,12 @@ static bool turn(struct swap *s)
     struct step step = consider(s);
     lock_release(&s->pager->lock);
     if (counts_as_page(step.outcome)) {
-        STAT_ADD(s->pager->stat, swap_in_pages, 1);
+        STAT_ADD(s->stat, swap_in_pages, 1);
     }
     int error = s->error;
     switch (step.outcome) {
     case IN_ALREADY:
-        STAT_ADD(s->pager->stat, swap_in_already_in, 1);
+        STAT_ADD(s->stat, swap_in_already_in, 1);
         s->skipping = true;
         return true;
     case IN_READ:
@@ -425,7 +445,8 @@ static bool turn(struct swap *s)
 
 int pager_swap_in(struct swap *s)
 {
-    STAT_ADD(s->pager->stat, swap_in_calls, 1);
+    s->stat = s->prefetch ? &s->pager->unseen : s->pager->stat;
+    STAT_ADD(s->stat, swap_in_calls, 1);
     s->first = s->page;
     s->error = 0;
     uint64_t pages = s->segment->table.pages;
@@ -446,7 +467,7 @@ int pager_swap_in(struct swap *s)
         swap_undo_pins(s);
     }
     if (s->error == -EAGAIN) { // it will be made with I/O
-        STAT_ADD(s->pager->stat, swap_in_calls, -1);
+        STAT_ADD(s->stat, swap_in_calls, -1);
     }
     return s->error;
 }

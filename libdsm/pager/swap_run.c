@@ -178,6 +178,9 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
     lock_acquire(&s->pager->lock);
     swap_check_in(s, page, count);
     swap_release(s);
+    if (s->prefetch) {
+        STAT_ADD(s->pager->stat, prefetched_pages, count);
+    }
     if (s->fault) {
         STAT_ADD(s->pager->stat, read_ahead_pages,
                  count - (s->demand >= page && s->demand < page + count));
@@ -195,8 +198,8 @@ void swap_flush(struct swap *s, uint64_t hint)
     }
     struct backing_run run = {
         .segment = &s->segment->backing, .page = s->base, .count = s->count, .hint = hint};
-    STAT_ADD(s->pager->stat, swap_in_virtual_runs, 1);
-    STAT_ADD(s->pager->stat, swap_in_physical_runs, 1);
+    STAT_ADD(s->stat, swap_in_virtual_runs, 1);
+    STAT_ADD(s->stat, swap_in_physical_runs, 1);
     backing_read_send(s->lane, &run, s->deadline);
     frames_discard(s->pager, &s->claims);
     int error = backing_read_receive(s->lane, &run, &sink, s, s->deadline);

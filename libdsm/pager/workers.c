@@ -55,8 +55,80 @@ static void *serve_faults(void *argument)
 
 // ---- calls ----
 
+static struct call *try_call(struct pager *pager)
+{
+    for (int i = 0; i < PAGER_CALLS; i++) {
+        uint32_t free_state = CALL_FREE;
+        if (atomic_compare_exchange_strong(&pager->calls[i].state, &free_state, CALL_TAKEN)) {
+            return &pager->calls[i];
+        }
+    }
+    return NULL;
+}
+
+static void queue_call(struct pager *pager, struct call *call)
+{
+    atomic_store(&call->state, CALL_QUEUED);
+    (void)atomic_fetch_add(&pager->call_word, 1);
+    sync_wake(&pager->call_word, 1);
+}
+
+static void free_call(struct pager *pager, struct call *call)
+{
+    atomic_store(&call->state, CALL_FREE);
+    (void)atomic_fetch_add(&pager->call_free_word, 1);
+    sync_wake(&pager->call_free_word, 1);
+}
+
+// The page that the program will ask for next, by another worker, so that its request leaves before the present answer is in.
+// A hint: dropped when there is no place for it.
+static void start_prefetch(struct pager *pager, struct segment *segment, uint64_t page)
+{
+    struct call *call = page < segment->table.pages ? try_call(pager) : NULL;
+    if (call == NULL) {
+        return;
+    }
+    call->kind = CALL_PREFETCH;
+    call->page = page;
+    lock_acquire(&pager->lock);
+    call->segment = pager_use(pager, segment->index);
+    lock_release(&pager->lock);
+    if (call->segment == NULL) {
+        free_call(pager, call);
+    } else {
+        queue_call(pager, call);
+    }
+}
+
+static void run_prefetch(struct pager *pager, struct call *call)
+{
+    struct segment *segment = call->segment;
+    uint64_t left = segment->table.pages - call->page;
+    uint64_t most = LIMIT_RUN_BYTES / segment->page_bytes;
+    if (most > pager->options.swap_buffer_pages) {
+        most = pager->options.swap_buffer_pages; // one run
+    }
+    struct swap swap = {
+        .pager = pager,
+        .segment = segment,
+        .page = call->page,
+        .end = call->page + (left < most ? left : most),
+        .next_page = DSM_NO_PAGE,
+        .demand = DSM_NO_PAGE,
+        .prefetch = true,
+        .class = BACKING_BULK,
+        .deadline = sync_after_ms(LIMIT_RPC_MS),
+    };
+    (void)pager_swap_in(&swap); // an error is met again by whoever wants the page
+    lock_acquire(&pager->lock);
+    pager_leave(segment);
+    lock_release(&pager->lock);
+    free_call(pager, call);
+}
+
 static void run_swap_in(struct pager *pager, struct call *call)
 {
+    start_prefetch(pager, call->segment, call->next_page);
     struct swap swap = {
         .pager = pager,
         .segment = call->segment,
@@ -101,6 +173,21 @@ static struct call *next_call(struct pager *pager)
     return NULL;
 }
 
+static void run_call(struct pager *pager, struct call *call)
+{
+    if (call->kind == CALL_PREFETCH) {
+        run_prefetch(pager, call);
+        return; // nobody waits
+    }
+    if (call->kind == CALL_SWAP_IN) {
+        run_swap_in(pager, call);
+    } else {
+        run_clean(pager, call);
+    }
+    atomic_store(&call->state, CALL_DONE);
+    sync_wake(&call->state, INT_MAX);
+}
+
 static void *serve_calls(void *argument)
 {
     struct pager *pager = argument;
@@ -111,13 +198,7 @@ static void *serve_calls(void *argument)
             (void)sync_wait(&pager->call_word, seen, SYNC_FOR_EVER);
             continue;
         }
-        if (call->kind == CALL_SWAP_IN) {
-            run_swap_in(pager, call);
-        } else {
-            run_clean(pager, call);
-        }
-        atomic_store(&call->state, CALL_DONE);
-        sync_wake(&call->state, INT_MAX);
+        run_call(pager, call);
     }
     return NULL;
 }
@@ -126,11 +207,9 @@ static struct call *take_call(struct pager *pager)
 {
     for (;;) {
         uint32_t seen = atomic_load(&pager->call_free_word);
-        for (int i = 0; i < PAGER_CALLS; i++) {
-            uint32_t free_state = CALL_FREE;
-            if (atomic_compare_exchange_strong(&pager->calls[i].state, &free_state, CALL_TAKEN)) {
-                return &pager->calls[i];
-            }
+        struct call *call = try_call(pager);
+        if (call != NULL) {
+            return call;
         }
         (void)sync_wait(&pager->call_free_word, seen, SYNC_FOR_EVER);
     }
@@ -146,9 +225,7 @@ int pager_call(struct pager *pager, struct call *call)
     ours->next_page = call->next_page;
     ours->flags = call->flags;
     ours->passed_over = 0;
-    atomic_store(&ours->state, CALL_QUEUED);
-    (void)atomic_fetch_add(&pager->call_word, 1);
-    sync_wake(&pager->call_word, 1);
+    queue_call(pager, ours);
     uint32_t state;
     while ((state = atomic_load(&ours->state)) != CALL_DONE) {
         (void)sync_wait(&ours->state, state, SYNC_FOR_EVER);
@@ -157,9 +234,7 @@ int pager_call(struct pager *pager, struct call *call)
     call->failed_page = ours->failed_page;
     call->failed_segment = ours->failed_segment;
     call->passed_over = ours->passed_over;
-    atomic_store(&ours->state, CALL_FREE);
-    (void)atomic_fetch_add(&pager->call_free_word, 1);
-    sync_wake(&pager->call_free_word, 1);
+    free_call(pager, ours);
     return call->error;
 }
 

@@ -10,6 +10,8 @@
 #include "tests/unit/pager_rig.h"
 
 #include <errno.h>
+#include <string.h>
+#include <unistd.h>
 
 static void start(uint32_t cache_pages, uint32_t buffer_pages, const char *pages,
                   const char *frames)
@@ -33,12 +35,39 @@ static void s1_gaps_deferral_full_buffer(void **state)
 }
 
 // The last run's hint is what the caller says comes next; page 0 is a page.
-static void next_page_is_the_last_hint(void **state)
+static bool io_is(const char *expected)
+{
+    char text[256];
+    rig_io_text(text, sizeof text);
+    return strcmp(text, expected) == 0;
+}
+
+// next_page is told to the server with the last run, and fetched by itself: one run, into free frames only, at the same
+// time as the call's own pages, and in none of Cedar's figures.
+static void next_page_is_the_last_hint_and_fetched(void **state)
 {
     (void)state;
     start(12, 4, "OOOOO", "CCCCC");
     assert_int_equal(rig_swap_in_next(1, 4, 0, 0), 0);
-    rig_expect_io("R1+4>0");
+    for (int i = 0; i < 5000 && STAT_GET(rig.pager.stat, prefetched_pages) == 0; i++) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(STAT_GET(rig.pager.stat, prefetched_pages), 1);
+    assert_true(io_is("R1+4>0 R0+1") || io_is("R0+1 R1+4>0"));
+    rig_expect((struct rig_counts){{1, 1, 1, 4, 0, 0, 4, 0, 0}, {0}});
+    rig_expect_page(0, 1);
+    rig_stop();
+}
+
+static void no_page_is_driven_out_for_the_next_one(void **state)
+{
+    (void)state;
+    start(5, 4, "OOOOO", "CCCCC"); // no free frame at any time
+    assert_int_equal(rig_swap_in_next(1, 1, 0, 0), 0);
+    (void)usleep(
+        50000); // what it should not do, it would have done by now on any but the busiest machine
+    assert_int_equal(rig_state(0), PAGE_BACKING);
+    assert_int_equal(STAT_GET(rig.pager.stat, victims), 1);
     rig_stop();
 }
 
@@ -243,7 +272,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(s1_gaps_deferral_full_buffer),
-        TEST(next_page_is_the_last_hint),
+        TEST(next_page_is_the_last_hint_and_fetched),
+        TEST(no_page_is_driven_out_for_the_next_one),
         TEST(s2_dirty_victims),
         TEST(dirty_victims_while_skipping),
         TEST(dirty_victim_for_a_page_without_read),

@@ -471,16 +471,22 @@ void rig_expect(struct rig_counts expected)
     }
 }
 
-void rig_expect_io(const char *expected)
+void rig_io_text(char *text, size_t bytes)
 {
-    char text[2048] = "";
+    text[0] = 0;
     size_t used = 0;
-    for (unsigned i = 0; i < rig.io_count && used < sizeof text - 64; i++) {
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s%c%" PRIu64 "+%u",
-                                 i > 0 ? " " : "", rig.io[i].op, rig.io[i].page, rig.io[i].count);
+    for (unsigned i = 0; i < rig.io_count && used < bytes - 64; i++) {
+        used += (size_t)snprintf(text + used, bytes - used, "%s%c%" PRIu64 "+%u", i > 0 ? " " : "",
+                                 rig.io[i].op, rig.io[i].page, rig.io[i].count);
         if (rig.io[i].hint != WIRE_NO_HINT) {
-            used += (size_t)snprintf(text + used, sizeof text - used, ">%" PRIu64, rig.io[i].hint);
+            used += (size_t)snprintf(text + used, bytes - used, ">%" PRIu64, rig.io[i].hint);
         }
     }
+}
+
+void rig_expect_io(const char *expected)
+{
+    char text[2048];
+    rig_io_text(text, sizeof text);
     assert_string_equal(text, expected);
 }

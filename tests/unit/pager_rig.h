@@ -121,6 +121,7 @@ struct rig_counts {
     uint64_t clean[8];
 };
 void rig_expect(struct rig_counts expected);
+void rig_io_text(char *text, size_t bytes);
 void rig_expect_io(const char *expected); // "R0+3>4 W7+1 R11+1": page + count > hint
 
 #endif
