@@ -76,8 +76,13 @@ static enum wire_status store_make(struct catalog *catalog, struct catalog_segme
         return WIRE_OK;
     }
     if (error == -ENOSPC) {
-        return catalog_say(failure, WIRE_NO_SPACE, "The server has no room for %llu bytes more.",
+        return catalog_say(failure, WIRE_NO_SPACE,
+                           "The server's store is full: it has no room for %llu bytes more.",
                            (unsigned long long)record->bytes);
+    }
+    if (error == -EMFILE) {
+        return catalog_say(failure, WIRE_TOO_MANY,
+                           "The server has as many segments as it can keep open.");
     }
     return catalog_say(failure, WIRE_STORE_ERROR, "The store could not make segment \"%s\".",
                        record->name);

@@ -10,6 +10,9 @@
 // order when it was made (an index block of a thin segment that a crash left half charged), and
 // refusing would lose pages.
 //
+// Each segment keeps a descriptor, so segments may take half of those that the process may have: a
+// client that makes many must not leave none for connections, nor a store that cannot be opened.
+//
 // Locks: [D]; store_segment_next takes it, so the catalog may list while another thread writes
 // pages.
 #include "server/store/segment_list.h"
@@ -26,6 +29,7 @@ static void list_add(struct store *store, struct store_segment *segment)
 {
     segment->next = store->segments;
     store->segments = segment;
+    store->segment_count++;
 }
 
 static bool name_is_id(const char *name)
@@ -131,7 +135,9 @@ int store_segment_create(struct store *store, const struct store_segment_record 
         return -ENOSPC;
     }
     (void)pthread_mutex_lock(&store->lock);
-    int error = atomic_load(&store->slots.failed) ? -EIO : id_use_locked(store, &fresh);
+    int error = atomic_load(&store->slots.failed)              ? -EIO
+                : store->segment_count >= store->segment_limit ? -EMFILE
+                                                               : id_use_locked(store, &fresh);
     if (error == 0) {
         error = segment_create(&store->slots, store->segments_directory, &fresh, &made);
     }
@@ -162,6 +168,7 @@ int store_segment_remove(struct store *store, struct store_segment *segment)
             at = &(*at)->next;
         }
         *at = segment->next;
+        store->segment_count--;
     }
     (void)pthread_mutex_unlock(&store->lock);
     if (error != 0) {

@@ -29,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -246,6 +247,12 @@ static int threads_prepare(struct store *store, int threads)
     return error;
 }
 
+static uint64_t descriptor_limit(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (uint64_t)limit.rlim_cur : 1024;
+}
+
 int store_open(const struct store_options *options, struct store **store, struct failure *failure)
 {
     int error = options_check(options, failure);
@@ -255,6 +262,7 @@ int store_open(const struct store_options *options, struct store **store, struct
     }
     made->directory = made->segments_directory = made->header_file = -1;
     made->slots.failpoint = &made->failpoint;
+    made->segment_limit = descriptor_limit() / 2;
     (void)pthread_mutex_init(&made->lock, NULL);
     (void)failure_set(failure, 0, "The store in %s cannot be opened.", options->directory);
     error = failpoint_arm(&made->failpoint, getenv("DSM_FAILPOINT"), failure);

@@ -73,7 +73,8 @@ void store_facts(struct store *store, struct store_facts *facts);
 // Once per thread that reads or writes; gives it a place in the reclamation of slots.
 int store_thread_register(struct store *store);
 
-// -ENOSPC when the size cannot be promised (quotas are the catalog's business). record->id 0: the store gives the next id
+// -ENOSPC when the size cannot be promised (quotas are the catalog's business), -EMFILE when there are as many as
+// half of the descriptors that the process may have. record->id 0: the store gives the next id
 // that was never used (see store_segment_record); else -EEXIST when that id may have been used before.
 int store_segment_create(struct store *store, const struct store_segment_record *record,
                          struct store_segment **segment);

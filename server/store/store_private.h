@@ -24,6 +24,8 @@ struct store {
     pthread_mutex_t lock;           // [D]
     struct store_header header;     // [D]
     struct store_segment *segments; // [D]
+    uint64_t segment_count;         // [D]
+    uint64_t segment_limit;         // [c] that may be made; found ones are kept, however many
     struct slots slots;
 };
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What those try on a running dsmd who have no key, or somebody else's first message: to take all
-// places with replays, to have more key agreements computed than their failures allow. Attackers
+// places with replays, to have more key agreements computed than their failures allow; and a client
+// that makes segments until no descriptor is left. Attackers
 // come from other loopback addresses than the good client.
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -164,6 +165,42 @@ static void test_failures_count_for_open_connections(void **state)
     assert_int_equal(server_stop(server), 0);
 }
 
+// A client makes as many tiny segments as it may on a server with few descriptors: it is refused in
+// good order, others still come in, and the store can be opened again.
+static void test_segments_leave_descriptors(void **state)
+{
+    enum { DESCRIPTORS = 256 };
+    struct server *server = *state;
+    const struct rlimit few = {.rlim_cur = DESCRIPTORS, .rlim_max = DESCRIPTORS};
+    struct client many = {.instance = 1, .kind = WIRE_LANE_SOCK};
+    struct client other = {.instance = 2, .key = 1, .kind = WIRE_LANE_SOCK};
+    struct opened made;
+    enum wire_status status = WIRE_OK;
+    unsigned count = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    server_start(server);
+    client_connect(server, &many);
+    for (; count < 2 * DESCRIPTORS && status == WIRE_OK; count++) {
+        char name[32];
+        (void)snprintf(name, sizeof name, "tiny-%u", count);
+        status = create(&many, name, (uint8_t)(count % 255 + 1), &made);
+        if (status == WIRE_OK) {
+            assert_int_equal(close_segment(&many, made.id), WIRE_OK);
+        }
+    }
+    assert_int_equal(status, WIRE_TOO_MANY);
+    client_connect(server, &other);
+    assert_int_equal(ping(&other), 0);
+    lane_destroy(&other.lane);
+    lane_destroy(&many.lane);
+    assert_int_equal(server_stop(server), 0);
+    server_start(server);
+    other.generation = 2;
+    client_connect(server, &other);
+    lane_destroy(&other.lane);
+    assert_int_equal(server_stop(server), 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -171,8 +208,8 @@ int main(int argc, char **argv)
     }
 #define CASE(name) cmocka_unit_test_setup_teardown(name, server_setup, server_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_replays_hold_no_place),
-        CASE(test_failures_count_for_open_connections),
+        CASE(test_replays_hold_no_place), CASE(test_failures_count_for_open_connections),
+        CASE(test_segments_leave_descriptors), // the last: the limit stays
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
