@@ -45,10 +45,13 @@ static int resume_one(struct session *session, struct backing_lane *lane,
 {
     struct backing_segment *segment = listed->segment;
     struct control_segment info;
+    // Looked at before: once the server has it open, a write on a data lane may be acknowledged
+    // before this answer, which does not know of it, is here.
+    uint64_t acknowledged = atomic_load(&segment->acknowledged);
     int error = control_resume(lane, segment, listed->write, &info, sync_after_ms(LIMIT_RPC_MS));
     switch (error) {
     case 0:
-        if (info.id != segment->id || info.highest < atomic_load(&segment->acknowledged)) {
+        if (info.id != segment->id || info.highest < acknowledged) {
             meet(session, segment, BACKING_LOST);
             return control_let_go(lane, segment, sync_after_ms(LIMIT_RPC_MS));
         }
