@@ -115,6 +115,17 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     return 0;
 }
 
+// What the server refused for lack of room, with what to do about it.
+static void advise(int error, struct failure *failure)
+{
+    size_t used = strlen(failure->text);
+    const char *advice =
+        error == -ENOSPC   ? " Delete segments, or have the server's capacity raised."
+        : error == -EDQUOT ? " Delete segments, or ask the server's operator for a larger quota."
+                           : "";
+    (void)snprintf(failure->text + used, sizeof failure->text - used, "%s", advice);
+}
+
 DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
                                unsigned flags, dsm_segment **segment)
 {
@@ -135,6 +146,7 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
                            ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
                                ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
                            &info, &failure);
+    advise(error, &failure);
     return error != 0 ? fail(session, name, error, &failure)
                       : attach(session, name, &info, true, segment, &failure);
 }

@@ -48,17 +48,18 @@ static int cut(struct attempt *a)
     return failure_set(
         a->failure, -ECONNRESET,
         a->answered ? "the server closed the connection after it had let us in: see its log"
-                    : "the server closed the connection during the handshake: check server_key (is "
-                      "it really this server's public key?), psk and suite");
+                    : "the server closed the connection during the handshake: check DSM_SERVER_KEY "
+                      "(is it really this server's public key?), DSM_PSK_FILE and DSM_SUITE");
 }
 
 static int malformed(struct attempt *a)
 {
     return failure_set(a->failure, -EBADMSG,
-                       a->answered ? "the server sent a malformed handshake answer: do client and "
-                                     "server have the same version?"
-                                   : "what answered does not hold the private half of server_key, "
-                                     "or has another psk: check both, and the address");
+                       a->answered
+                           ? "the server sent a malformed handshake answer: do client and "
+                             "server have the same version?"
+                           : "what answered does not hold the private half of DSM_SERVER_KEY, "
+                             "or has another DSM_PSK_FILE: check both, and the address");
 }
 
 static int no_memory(struct attempt *a)
@@ -159,8 +160,9 @@ static int say_hello(struct attempt *a)
                                       HANDSHAKE_MESSAGE_1_BYTES, &written);
     }
     if (error != 0) {
-        return failure_set(a->failure, error,
-                           "server_key is not a usable public key, or this CPU lacks the suite");
+        return failure_set(
+            a->failure, error,
+            "DSM_SERVER_KEY is not a usable public key, or this CPU lacks the suite");
     }
     return send_all(a, out, sizeof out);
 }

@@ -27,7 +27,8 @@ static enum wire_status judge(struct listener *listener, struct pending *pending
     const struct wire_hello *hello = handshake_hello(pending->handshake);
     struct key_grant grant;
     if (strcmp(hello->cluster, options->cluster) != 0) {
-        (void)snprintf(text, bytes, "This server belongs to cluster \"%s\", not \"%s\".",
+        (void)snprintf(text, bytes,
+                       "This server belongs to cluster \"%s\", not \"%s\": set DSM_CLUSTER.",
                        options->cluster, hello->cluster);
         return WIRE_WRONG_CLUSTER;
     }
@@ -37,7 +38,10 @@ static enum wire_status judge(struct listener *listener, struct pending *pending
         return WIRE_WRONG_SERVER;
     }
     if (!service_grant(options->service, handshake_client_key(pending->handshake), &grant)) {
-        (void)snprintf(text, bytes, "This key is not in the server's authorized file.");
+        (void)snprintf(
+            text, bytes,
+            "This key is not in the server's authorized file: its operator adds the .pub "
+            "file with dsmctl authorize.");
         return WIRE_UNAUTHORIZED;
     }
     if (hello->lane_kind != WIRE_LANE_SOCK && hello->lane_kind != WIRE_LANE_GRPC) {

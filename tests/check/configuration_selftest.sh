@@ -31,8 +31,8 @@ plant() { # CHECK EXIT WHAT FILE SED-SCRIPT
 plant examples 0 "sound examples" deploy/dsmd.conf ''
 plant examples 1 "a key that is not named" deploy/dsmd.conf '/lease-ms/d'
 plant examples 1 "another default" deploy/client.conf 's/^#clean-gap = 4/#clean-gap = 5/'
-plant examples 1 "a key named twice" deploy/client.conf '$a #stat = on'
-plant examples 1 "a key that there is not" deploy/dsmd.conf '$a #colour = blue'
+plant examples 1 "a key named twice" deploy/client.conf "\$a #stat = on"
+plant examples 1 "a key that there is not" deploy/dsmd.conf "\$a #colour = blue"
 plant examples 1 "a value that is none" deploy/dsmd.conf 's/^store = .*/threads = many/'
 plant unit 0 "a sound unit" deploy/systemd/dsmd.service ''
 plant unit 1 "a unit that is open" deploy/systemd/dsmd.service '/^(SystemCall|Capability|Restrict|Protect)/d'

@@ -85,7 +85,7 @@ static const struct mistake {
     {"bad-address", bad_address, -EINVAL, {"localhost", "HOST:PORT"}},
     {"unset-server-key", unset_server_key, -EINVAL, {"DSM_SERVER_KEY is not set"}},
     {"bad-server-key", bad_server_key, -EINVAL, {"no-key", "base64"}},
-    {"wrong-server-key", wrong_server_key, -ECONNRESET, {"server_key"}},
+    {"wrong-server-key", wrong_server_key, -ECONNRESET, {"DSM_SERVER_KEY"}},
     {"wrong-cluster", wrong_cluster, -EACCES, {"cluster", "another"}},
     {"unset-key", unset_key, -EINVAL, {"DSM_KEY_FILE is not set"}},
     {"no-key", no_key, -ENOENT, {"/nowhere/client.key"}},

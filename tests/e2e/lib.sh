@@ -22,6 +22,7 @@ e2e_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath "${DSM_BUILD:-$e2e_root/build}")
 [ -d "$build/bin" ] || { echo "$build/bin does not exist: build first"; exit 1; }
 unset DSM_SERVER DSM_SERVER_KEY DSM_KEY_FILE DSM_CLUSTER DSM_CACHE
+export DSM_CONFIG='' # what this machine is configured for is not tested
 
 dsmd_pid=
 client_pid=
@@ -181,7 +182,7 @@ start_dsmd() {
     : >"$work/ready"
     # Should the test be killed, the kernel ends dsmd.
     "${into[@]}" setpriv --pdeathsig KILL "$build/bin/dsmd" --listen "$server_address:$server_port" --store "$store" \
-        --key "$work/server.key" --authorized "$work/authorized" --ready-fd 9 "$@" \
+        --key "$work/server.key" --authorized "$work/authorized" --config '' --ready-fd 9 "$@" \
         9>"$work/ready" >>"$work/dsmd.log" 2>&1 </dev/null &
     dsmd_pid=$!
     pids+=("$dsmd_pid")

@@ -81,7 +81,7 @@ static void assert_dropped(struct run *run)
     assert_int_equal(run->error, -ECONNRESET);
     assert_int_equal(run->server_state, HANDSHAKE_FAILED);
     assert_int_equal(run->passed[TO_CLIENT], 0); // not a byte in answer
-    assert_non_null(strstr(run->failure.text, "check server_key"));
+    assert_non_null(strstr(run->failure.text, "check DSM_SERVER_KEY"));
     assert_null(run->send);
     assert_null(run->receive);
 }
