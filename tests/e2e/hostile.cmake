@@ -7,3 +7,23 @@ if(TARGET dsmd AND TARGET rpc_grpc)
   add_test(NAME e2e.hostile COMMAND e2e_hostile $<TARGET_FILE:dsmd>)
   set_tests_properties(e2e.hostile PROPERTIES TIMEOUT 120)
 endif()
+# hostile_stress: clients come and are killed, dsmd is stopped and killed; nothing may be left of them.
+if(TARGET pagecheck AND TARGET dsmctl)
+  foreach(lanes sock grpc)
+    add_test(NAME e2e.hostile_stress.${lanes}
+             COMMAND ${CMAKE_CURRENT_LIST_DIR}/hostile_stress.sh 8 12 2)
+    set_tests_properties(e2e.hostile_stress.${lanes} PROPERTIES
+      LABELS e2e TIMEOUT 300 SKIP_RETURN_CODE 77
+      ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${lanes}")
+  endforeach()
+endif()
+# hostile_resume: a write that is acknowledged before the answer to the resume is here.
+if(TARGET dsmd AND TARGET dsm_core)
+  add_executable(e2e_hostile_resume ${CMAKE_CURRENT_LIST_DIR}/hostile_resume.c
+                 ${CMAKE_CURRENT_LIST_DIR}/server_rig.c)
+  target_link_libraries(e2e_hostile_resume PRIVATE dsm_core rpc_grpc rpc rpc_control
+                        PkgConfig::CMOCKA)
+  target_link_options(e2e_hostile_resume PRIVATE -Wl,--wrap=control_resume)
+  add_test(NAME e2e.hostile_resume COMMAND e2e_hostile_resume $<TARGET_FILE:dsmd>)
+  set_tests_properties(e2e.hostile_resume PROPERTIES TIMEOUT 120)
+endif()
