@@ -22,9 +22,9 @@ set_target_properties(dsm PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
   "$<BUILD_INTERFACE:${CMAKE_SOURCE_DIR}/libdsm/include>;$<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>")
 install(TARGETS dsm EXPORT dsm
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT library NAMELINK_SKIP)
+install(DIRECTORY DESTINATION ${dsm_link_dir} COMPONENT dev)
 install(CODE "
   set(link_dir \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${dsm_link_dir}\")
-  file(MAKE_DIRECTORY \"\${link_dir}\")
   file(CREATE_LINK ../$<TARGET_SONAME_FILE_NAME:dsm> \"\${link_dir}/libdsm.so\" SYMBOLIC)
   list(APPEND CMAKE_INSTALL_MANIFEST_FILES \"\${CMAKE_INSTALL_PREFIX}/${dsm_link_dir}/libdsm.so\")
   message(STATUS \"Installing: \${link_dir}/libdsm.so\")" COMPONENT dev)
@@ -50,20 +50,20 @@ foreach(tool dsmctl dsmperf dsmstat)
     install(TARGETS ${tool} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
   endif()
 endforeach()
-file(GLOB dsm_examples CONFIGURE_DEPENDS deploy/*.conf)
-install(FILES ${dsm_examples} DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT server)
+install(FILES deploy/dsmd.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT server)
+install(FILES deploy/client.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT library)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT library)
 
 # Units name /usr/sbin/dsmd; installed elsewhere, they name that.
 file(GLOB dsm_units CONFIGURE_DEPENDS deploy/systemd/*.service)
 foreach(unit ${dsm_units})
   cmake_path(GET unit FILENAME name)
+  install(FILES ${unit} DESTINATION lib/systemd/system COMPONENT server)
   install(CODE "
-    file(READ \"${unit}\" text)
+    set(unit \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/${name}\")
+    file(READ \"\${unit}\" text)
     string(REPLACE /usr/sbin/ \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/\" text \"\${text}\")
-    file(WRITE \"${CMAKE_BINARY_DIR}/install/${name}\" \"\${text}\")
-    file(INSTALL \"${CMAKE_BINARY_DIR}/install/${name}\"
-      DESTINATION \"\${CMAKE_INSTALL_PREFIX}/lib/systemd/system\")" COMPONENT server)
+    file(WRITE \"\${unit}\" \"\${text}\")" COMPONENT server)
 endforeach()
 
 # Manual pages, where the build left any.

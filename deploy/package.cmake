@@ -15,8 +15,7 @@ set(CPACK_RESOURCE_FILE_LICENSE ${CMAKE_SOURCE_DIR}/LICENSE)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_SET_DESTDIR ON) # for what lies in /etc
 set(CPACK_INSTALL_PREFIX /usr)
-set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
-  OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+set(CPACK_PRE_BUILD_SCRIPTS ${CMAKE_CURRENT_LIST_DIR}/package_modes.cmake)
 set(CPACK_COMPONENTS_ALL library dev server tools)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
@@ -30,7 +29,6 @@ set(CPACK_DEBIAN_ENABLE_COMPONENT_DEPENDS ON) # of the same version
 
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME libdsm-remote0)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libs)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_MULTIARCH same)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SUGGESTS dsm-server)
 set(CPACK_DEBIAN_LIBRARY_DESCRIPTION "memory of programs on a memory server (library)
 Programs that link libdsm keep their large data on a memory server, dsmd, and a bounded part of them in
@@ -60,12 +58,13 @@ set(CPACK_DEBIAN_TOOLS_PACKAGE_NAME dsm-tools)
 set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_COMPONENT_TOOLS_DEPENDS library)
 set(CPACK_DEBIAN_TOOLS_DESCRIPTION "tools for memory servers and their clients
-dsmctl makes keys and authorizes clients; dsmperf measures remote memory beside the limits of the
-machine.")
+dsmctl makes keys, authorizes clients and looks after segments; dsmstat shows what clients and servers
+do; dsmperf measures remote memory beside the limits of the machine.")
 
 # What only the packages hold. EXCLUDE_FROM_ALL: cmake --install leaves /etc alone.
 install(FILES deploy/dsmd.conf DESTINATION /etc/dsm COMPONENT server EXCLUDE_FROM_ALL)
 install(PROGRAMS ${dsm_server_control}/init DESTINATION /etc/init.d RENAME dsmd COMPONENT server EXCLUDE_FROM_ALL)
+install(FILES ${dsm_server_control}/README.Debian DESTINATION /usr/share/doc/dsm-server COMPONENT server EXCLUDE_FROM_ALL)
 install(FILES ${dsm_server_control}/logrotate DESTINATION /etc/logrotate.d RENAME dsm-server COMPONENT server
   EXCLUDE_FROM_ALL)
 foreach(component LIBRARY DEV SERVER TOOLS)

@@ -16,7 +16,10 @@ library=$(dirname "$(find "$prefix" -name 'libdsm.so.0')")
 [ -x "$prefix/bin/dsmctl" ] || fail "no dsmctl in bin"
 [ -f "$prefix/include/dsm/dsm.h" ] || fail "no header"
 [ -f "$prefix/share/doc/dsm/LICENSE" ] || fail "no licence"
-[ -f "$prefix/share/doc/dsm/examples/dsmd.conf" ] || fail "no example configuration"
+for example in dsmd.conf client.conf; do
+    [ -f "$prefix/share/doc/dsm/examples/$example" ] || fail "no example $example"
+done
+grep -q "^ExecStart=$prefix/sbin/dsmd " "$prefix/lib/systemd/system/dsmd.service" || fail "the unit starts another dsmd"
 if [ -e "$prefix/etc" ] || [ -e "$library/pkgconfig/libdsm.pc" ] || [ -e "$library/libdsm.so" ]; then
     fail "installed what belongs to others: the operator's /etc, or names of Debian's libdsm-dev"
 fi
@@ -66,7 +69,8 @@ cp "$prefix/sbin/dsmd" "$prefix/bin/dsmctl" "$work/bin"
 build=$work
 client_library=$library
 chmod -R a+rX "$prefix" "$work"/with-* # a umask of 077 is a machine's own business
-export DSM_CACHE=2M
+export DSM_CACHE=2M HOME=$work # nobody's settings but ours
+unset XDG_CONFIG_HOME
 make_keys
 start_dsmd
 for with in with-cmake with-pkg-config; do

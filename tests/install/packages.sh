@@ -17,12 +17,14 @@ for program in dpkg-deb dpkg-shlibdeps unshare ip; do
     command -v $program >/dev/null || skip "needs $program (deploy/install-packages test)"
 done
 unshare --mount --net --pid --fork true 2>/dev/null || skip "cannot make namespaces"
+umask 077 # what is in a package does not depend on it
 for release in 1 2; do
     say "packages, revision $release"
     cpack --config "$build/CPackConfig.cmake" -G DEB -B "$work/packages-$release" \
         -D CPACK_DEBIAN_PACKAGE_RELEASE=$release >"$work/cpack.log" 2>&1 || fail "cpack: $(cat "$work/cpack.log")"
     rm -rf "$work/packages-$release/_CPack_Packages"
 done
+umask 022
 mapfile -t depends < <(for package in "$work"/packages-1/*.deb; do
     dpkg-deb -f "$package" Depends
 done | tr ',' '\n' | awk '$1 !~ /^(libdsm-remote|dsm-)/ { print $1 }' | sort -u)

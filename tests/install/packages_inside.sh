@@ -72,6 +72,7 @@ dsmd_running || fail "dsmd does not run after the installation: $(cat "$work/dpk
 user=$(in_root id -u dsm)
 [ "$user" -ne 0 ] || fail "dsm is root"
 [ "$(awk '/^Uid:/ { print $2, $3, $4 }' "/proc/$dsmd/status")" = "$user $user $user" ] || fail "dsmd does not run as dsm"
+[ -L "$system/etc/systemd/system/multi-user.target.wants/dsmd.service" ] || fail "the unit is not enabled"
 in_root service dsmd status || fail "service dsmd status"
 
 say "an unknown client is refused, an authorized one is not"
