@@ -5,7 +5,9 @@
 // addresses) may stand in a line; what is not printable is replaced, so nobody can forge lines or
 // send escape sequences to a terminal.
 //
-// It must never block the caller for long or fail it: what cannot be written is dropped.
+// It must never block the caller for long or fail it: what cannot be written is dropped. So a pipe
+// that nobody reads is asked first whether it has room: the listener's thread logs too, and whoever
+// reads the log must not be able to stop it by stopping to read.
 //
 // Where stderr is the journal (JOURNAL_STREAM names that very descriptor) a line begins with its
 // priority as "<N>", which the journal takes off, and it needs neither our name nor the level's.
@@ -16,6 +18,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -103,8 +106,11 @@ static void put(bool journal, enum log_level level, const char *format, va_list 
         }
     }
     line[bytes] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, bytes + 1);
-    (void)written;
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0) {
+        ssize_t written = write(STDERR_FILENO, line, bytes + 1);
+        (void)written;
+    }
 }
 
 void log_line(struct log *log, enum log_level level, const char *format, ...)

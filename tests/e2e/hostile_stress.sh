@@ -82,7 +82,7 @@ only_dsmctl_is_left() {
 need_programs dsmd dsmctl pagecheck
 make_keys
 chown "$(id -u)" "$work/client.key"
-options=(--capacity 1G --lease-ms $lease_ms)
+options=(--capacity 1G --lease-ms "$lease_ms")
 start_dsmd "${options[@]}"
 port=$server_port
 done_restarts=0

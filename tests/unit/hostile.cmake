@@ -17,3 +17,7 @@ if(TARGET server_core)
                 ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
                 LIBRARIES server_core)
 endif()
+# hostile_log: a log that nobody reads.
+if(TARGET server_core)
+  add_unit_test(hostile_log SOURCES ${CMAKE_CURRENT_LIST_DIR}/hostile_log.c LIBRARIES server_core)
+endif()
