@@ -25,6 +25,22 @@ static struct {
     bool watches_fork;
 } process = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+// A session that lasts until the process ends is not lost memory: where the program has a leak checker, what hangs on
+// the mapped session is shown to it.
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the sanitizers' names
+void __lsan_register_root_region(const void *from, size_t bytes) __attribute__((weak));
+void __lsan_unregister_root_region(const void *from, size_t bytes) __attribute__((weak));
+
+static void show_to_leak_checker(const dsm *session, bool show)
+{
+    void (*say)(const void *, size_t) =
+        show ? __lsan_register_root_region : __lsan_unregister_root_region;
+    if (say != NULL) {
+        say(session, sizeof *session);
+    }
+}
+// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+
 static void in_child(void)
 {
     if (process.open != NULL) {
@@ -187,6 +203,7 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     if (!process.watches_fork) {
         process.watches_fork = pthread_atfork(NULL, NULL, in_child) == 0;
     }
+    show_to_leak_checker(session, true);
     process.open = session;
     *result = session;
     return 0;
@@ -268,6 +285,7 @@ DSM_API int dsm_close(dsm *session)
     allocations_clear(&session->allocations);
     (void)pthread_mutex_destroy(&session->lock);
     stat_page_destroy(&session->page);
+    show_to_leak_checker(session, false);
     (void)munmap(session, sizeof *session);
     return first;
 }

@@ -46,9 +46,15 @@ while read -r name; do
     fi
 done < <(grep -oE '\bDSM_[A-Z_]+' README.md | sort -u)
 
-if [ -n "$(blocks c)" ]; then
-    if ! blocks c | gcc -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -Ilibdsm/include -fsyntax-only -x c -; then
-        offence "README.md:1: its C code does not compile"
+# Each C block is a program of its own.
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+awk -v to="$programs" '$0 == "```c" { inside = 1; count++; next } /^```/ { inside = 0 }
+    inside { print > (to "/" count ".c") }' README.md
+for program in "$programs"/*.c; do
+    if [ -e "$program" ] &&
+        ! gcc -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -Ilibdsm/include -fsyntax-only "$program"; then
+        offence "README.md:1: the C code of its block $(basename "$program" .c) does not compile"
     fi
-fi
+done
 verdict

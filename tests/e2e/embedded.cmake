@@ -21,4 +21,12 @@ if(TARGET dsm AND TARGET dsmd)
     set_tests_properties(e2e.alloc.${lanes} PROPERTIES
       LABELS e2e TIMEOUT 120 ENVIRONMENT "DSM_FAULT_LANES=${lanes}")
   endforeach()
+  add_executable(e2e_alloc_hold ${CMAKE_CURRENT_LIST_DIR}/alloc_hold.c)
+  target_link_libraries(e2e_alloc_hold PRIVATE dsm)
+  add_client_test(alloc_remote 120 COMMAND alloc_remote.sh)
+  if(DSM_SANITIZE STREQUAL "")
+    add_test(NAME e2e.readme COMMAND ${CMAKE_CURRENT_LIST_DIR}/readme.sh)
+    set_tests_properties(e2e.readme PROPERTIES
+      LABELS e2e TIMEOUT 200 SKIP_RETURN_CODE 77 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
+  endif()
 endif()
