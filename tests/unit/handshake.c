@@ -104,7 +104,7 @@ static void wrong_psk_is_found_by_the_client(void **state)
     run_go(&run);
     assert_int_equal(run.error, -EBADMSG);
     assert_int_equal(run.server_state, HANDSHAKE_FAILED);
-    assert_non_null(strstr(run.failure.text, "psk"));
+    assert_non_null(strstr(run.failure.text, "DSM_PSK_FILE"));
     assert_null(run.send);
 }
 
