@@ -11,9 +11,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "tools/dsmstat.h"
+#include "tools/tool_text.h"
 
 static void drop_ended(struct stat_sample *sample)
 {
@@ -95,13 +95,6 @@ static int look_at(struct stat_sample *sample, pid_t pid, struct failure *failur
     }
 }
 
-static double wall_clock(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1e3;
-}
-
 int stat_sample_take(struct stat_sample *sample, pid_t pid, struct failure *failure)
 {
     bool first = sample->now_ns == 0;
@@ -117,7 +110,7 @@ int stat_sample_take(struct stat_sample *sample, pid_t pid, struct failure *fail
     }
     sample->interval_s = first ? 0 : (double)(now - sample->now_ns) / 1e9;
     sample->now_ns = now;
-    sample->time_s = wall_clock();
+    sample->time_s = tool_wall_clock();
     return 0;
 }
 

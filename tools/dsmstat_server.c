@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "tools/dsmstat.h"
 #include "tools/tool_server.h"
@@ -20,13 +19,6 @@ struct watch {
     uint64_t incarnation, uptime_ms;
     uint64_t requests, pages_read, pages_written; // at the sample before
 };
-
-static double wall_clock(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (double)now.tv_sec + (double)(now.tv_nsec / 1000000) / 1e3;
-}
 
 static void remember(struct watch *watch, const Dsm__StatInfo *stat)
 {
@@ -73,7 +65,7 @@ static void print_csv(struct watch *watch, json_t *object)
         }
         (void)putchar('\n');
     }
-    printf("%.3f", wall_clock());
+    printf("%.3f", tool_wall_clock());
     json_object_foreach(object, name, value)
     {
         (void)putchar(',');
@@ -94,7 +86,7 @@ static void print(struct watch *watch, const Dsm__StatInfo *stat)
     }
     switch (watch->options->format) {
     case STAT_JSON:
-        (void)json_object_set_new(object, "time", json_real(wall_clock()));
+        (void)json_object_set_new(object, "time", json_real(tool_wall_clock()));
         (void)tool_json_print(json_incref(object), false);
         break;
     case STAT_CSV:

@@ -4,7 +4,7 @@
 // columns as the terminal has room for. What goes first on a narrow one is what explains a figure rather than shows it.
 //
 // MB are 1,000,000 bytes, as with networks; sizes of memory are in binary units.
-#include <string.h>
+#include <limits.h>
 
 #include "tools/dsmstat.h"
 #include "tools/tool_text.h"
@@ -101,8 +101,8 @@ static void make_cells(const struct stat_line *line, char cells[COLUMNS][80])
     (void)snprintf(cells[PROGRAM], 80, "%.63s%s", line->program, line->ended ? " (ended)" : "");
 }
 
-// Which columns: those of the line's kind that fit the terminal as it is now.
-static void choose(const struct stat_printer *printer, bool shown[COLUMNS])
+// Which columns: those of the line's kind that fit the terminal as it is now. Returns the terminal's columns, or 0.
+static unsigned choose(const struct stat_printer *printer, bool shown[COLUMNS])
 {
     struct tool_column some[COLUMNS];
     size_t place[COLUMNS], some_widths[COLUMNS];
@@ -122,16 +122,23 @@ static void choose(const struct stat_printer *printer, bool shown[COLUMNS])
     for (size_t i = 0; i < count; i++) {
         shown[place[i]] = fits[i];
     }
+    return width;
 }
 
-static void print_cells(const bool shown[COLUMNS], const char cells[COLUMNS][80])
+// The last column, PROGRAM, gets what is left of the terminal's line: a line that wraps spoils all columns, and the pid is
+// there to tell programs apart.
+static void print_cells(const bool shown[COLUMNS], const char cells[COLUMNS][80],
+                        unsigned terminal_columns)
 {
-    const char *gap = "";
-    for (size_t i = 0; i < COLUMNS; i++) {
-        if (shown[i]) { // what is aligned to the left is last, and needs no spaces behind it
-            printf("%s%*s", gap, columns[i].left ? 0 : (int)widths[i], cells[i]);
-            gap = " ";
+    int used = 0;
+    for (size_t i = 0; i < PROGRAM; i++) {
+        if (shown[i]) {
+            used += printf("%s%*s", used > 0 ? " " : "", (int)widths[i], cells[i]);
         }
+    }
+    if (shown[PROGRAM]) {
+        int room = terminal_columns == 0 ? INT_MAX : (int)terminal_columns - used - GAP;
+        printf(" %.*s", room > 0 ? room : 0, cells[PROGRAM]);
     }
     (void)putchar('\n');
 }
@@ -140,15 +147,15 @@ void stat_print_text(struct stat_printer *printer, const struct stat_line *line)
 {
     char cells[COLUMNS][80];
     bool shown[COLUMNS];
-    choose(printer, shown);
+    unsigned width = choose(printer, shown);
     if (stat_heading_due(&printer->lines)) {
         for (size_t i = 0; i < COLUMNS; i++) {
             (void)snprintf(cells[i], sizeof cells[i], "%s", columns[i].title);
         }
-        print_cells(shown, (const char(*)[80])cells);
+        print_cells(shown, (const char(*)[80])cells, width);
     }
     make_cells(line, cells);
-    print_cells(shown, (const char(*)[80])cells);
+    print_cells(shown, (const char(*)[80])cells, width);
 }
 
 void stat_print_all(const struct stat_line *line)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 const char *tool_size(uint64_t bytes, char text[TOOL_SIZE_BYTES])
@@ -49,6 +50,13 @@ const char *tool_id(const uint8_t id[WIRE_ID_BYTES], char text[TOOL_ID_BYTES])
         (void)snprintf(text + 2 * i, 3, "%02x", id[i]);
     }
     return text;
+}
+
+double tool_wall_clock(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
 json_t *tool_json_number(uint64_t number)

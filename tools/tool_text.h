@@ -20,6 +20,8 @@ const char *tool_size(uint64_t bytes, char text[TOOL_SIZE_BYTES]);
 const char *tool_duration(uint64_t ms, char text[TOOL_SIZE_BYTES]);
 const char *tool_id(const uint8_t id[WIRE_ID_BYTES], char text[TOOL_ID_BYTES]);
 
+double tool_wall_clock(void); // seconds since 1970
+
 json_t *tool_json_number(uint64_t number); // null when JSON's 63 bits do not hold it: no limit
 // One line (or indented, for people) on standard output. Takes the reference. 0 or -EIO.
 int tool_json_print(json_t *value, bool indented);

@@ -22,7 +22,7 @@ wait_until 10 program_started || fail "the program did not start"
 resident_bytes() {
     local link blocks sum=0
     for link in "/proc/$program_pid/fd/"*; do
-        if [[ $(readlink "$link" 2>/dev/null) == /memfd:dsm* ]]; then
+        if [[ $(readlink "$link" 2>/dev/null) == /memfd:dsm-frames* ]]; then
             blocks=$(stat -L -c %b "$link" 2>/dev/null) || continue
             sum=$((sum + blocks * 512))
         fi
