@@ -42,7 +42,7 @@ static void key_of(const struct row *row, char key[SETTINGS_KEY_BYTES])
     size_t i = 0;
     for (const char *at = row->variable + strlen("DSM_"); *at != 0 && i + 1 < SETTINGS_KEY_BYTES;
          at++) {
-        key[i++] = *at == '_' ? '-' : (char)tolower((unsigned char)*at);
+        key[i++] = (char)(*at == '_' ? '-' : tolower((unsigned char)*at));
     }
     key[i] = 0;
 }

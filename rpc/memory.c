@@ -14,7 +14,6 @@
 // is no bound. No state; any thread.
 #include "rpc/memory.h"
 
-#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,7 +55,9 @@ static uint64_t read_number(const char *folder, const char *name, const char *la
     }
     while (fgets(line, sizeof line, file) != NULL) {
         if (strncmp(line, label, length) == 0) {
-            (void)sscanf(line + length, "%" SCNu64, &number); // "max" is none
+            char *end; // "max" is none
+            unsigned long long value = strtoull(line + length, &end, 10);
+            number = end != line + length ? value : absent;
             break;
         }
     }

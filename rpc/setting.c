@@ -87,7 +87,7 @@ void setting_format_size(uint64_t bytes, char *to, size_t room)
         bytes /= 1024;
         steps++;
     }
-    const char suffix[2] = {steps > 0 ? suffixes[steps - 1] : '\0', '\0'};
+    const char suffix[2] = {(char)(steps > 0 ? suffixes[steps - 1] : '\0'), '\0'};
     (void)snprintf(to, room, "%" PRIu64 "%s", bytes, suffix);
 }
 

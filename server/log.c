@@ -59,10 +59,13 @@ static bool is_journal(void)
 {
     const char *stream = getenv("JOURNAL_STREAM");
     struct stat status;
-    uint64_t device;
-    uint64_t inode;
-    return stream != NULL && sscanf(stream, "%" SCNu64 ":%" SCNu64, &device, &inode) == 2 &&
-           fstat(STDERR_FILENO, &status) == 0 && status.st_dev == device && status.st_ino == inode;
+    char ours[64];
+    if (stream == NULL || fstat(STDERR_FILENO, &status) != 0) {
+        return false;
+    }
+    (void)snprintf(ours, sizeof ours, "%" PRIu64 ":%" PRIu64, (uint64_t)status.st_dev,
+                   (uint64_t)status.st_ino);
+    return strcmp(stream, ours) == 0;
 }
 
 struct log *log_create(enum log_level level)

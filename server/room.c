@@ -13,9 +13,11 @@
 #include <linux/magic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include <unistd.h>
+
+#include "rpc/memory.h"
 
 static bool has_entries(const char *directory)
 {
@@ -52,78 +54,16 @@ static int file_system(const char *directory, struct statfs *facts)
     return statfs(slash != NULL ? parent : ".", facts) == 0 ? 0 : -errno;
 }
 
-static uint64_t memory_line(const char *label)
-{
-    char line[128];
-    uint64_t kib = 0;
-    FILE *file = fopen("/proc/meminfo", "re");
-    if (file == NULL) {
-        return UINT64_MAX;
-    }
-    while (kib == 0 && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, label, strlen(label)) == 0) {
-            kib = strtoull(line + strlen(label), NULL, 10);
-        }
-    }
-    (void)fclose(file);
-    return kib != 0 ? kib << 10 : UINT64_MAX;
-}
-
-static uint64_t available_memory(void)
-{
-    return memory_line("MemAvailable:");
-}
-
 static uint64_t at_most(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
 
-// UINT64_MAX where there is no such file, or it says "max".
-static uint64_t cgroup_number(const char *group, const char *name)
-{
-    char path[PATH_MAX];
-    unsigned long long number;
-    (void)snprintf(path, sizeof path, "/sys/fs/cgroup%s/%s", group, name);
-    FILE *file = fopen(path, "re");
-    if (file == NULL) {
-        return UINT64_MAX;
-    }
-    bool found = fscanf(file, "%llu", &number) == 1;
-    (void)fclose(file);
-    return found ? number : UINT64_MAX;
-}
-
-// Limits of all the groups from this process' to the root count.
-static uint64_t cgroup_left(void)
-{
-    char group[PATH_MAX - 64] = "";
-    uint64_t left = UINT64_MAX;
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    while (file != NULL && fgets(group, sizeof group, file) != NULL &&
-           strncmp(group, "0::/", 4) != 0) {
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    if (strncmp(group, "0::/", 4) != 0) {
-        return left;
-    }
-    group[strcspn(group, "\n")] = '\0';
-    for (char *slash; (slash = strrchr(group, '/')) != NULL; *slash = '\0') {
-        uint64_t most = cgroup_number(group + 3, "memory.max");
-        uint64_t used = cgroup_number(group + 3, "memory.current");
-        if (most != UINT64_MAX && used != UINT64_MAX) {
-            left = at_most(left, most > used ? most - used : 0);
-        }
-    }
-    return left;
-}
-
 uint64_t room_embedded(void)
 {
-    uint64_t bytes = at_most(memory_line("MemTotal:") / 4, available_memory() / 2);
-    return at_most(bytes, cgroup_left() / 2) >> 20 << 20;
+    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t bytes = at_most(total / 4, memory_available("") / 2);
+    return at_most(bytes, memory_cgroup_left("") / 2) >> 20 << 20;
 }
 
 int room_default(const char *directory, uint64_t *capacity_bytes, struct failure *failure)
@@ -139,8 +79,8 @@ int room_default(const char *directory, uint64_t *capacity_bytes, struct failure
                            directory, strerror(-error));
     }
     uint64_t free_bytes = (uint64_t)facts.f_bavail * (uint64_t)facts.f_bsize;
-    if (facts.f_type == TMPFS_MAGIC && available_memory() < free_bytes) {
-        free_bytes = available_memory();
+    if (facts.f_type == TMPFS_MAGIC) {
+        free_bytes = at_most(free_bytes, memory_available(""));
     }
     *capacity_bytes = free_bytes / 2 >> 20 << 20;
     return 0;

@@ -27,7 +27,7 @@ static char root[] = "/tmp/cache-size-XXXXXX";
 static int enter(void **state)
 {
     (void)state;
-    memcpy(strrchr(root, '-') + 1, "XXXXXX", 6);
+    memset(strrchr(root, '-') + 1, 'X', 6);
     return mkdtemp(root) != NULL ? 0 : -1;
 }
 

@@ -22,7 +22,7 @@ static struct failure failure;
 static int enter(void **state)
 {
     (void)state;
-    memcpy(strrchr(path, '-') + 1, "XXXXXX", 6);
+    memset(strrchr(path, '-') + 1, 'X', 6);
     int fd = mkstemp(path);
     failure.text[0] = '\0';
     return fd >= 0 ? close(fd) : -1;

@@ -138,7 +138,7 @@ static char site[64];
 
 static int enter(void **state)
 {
-    memcpy(strrchr(folder, '-') + 1, "XXXXXX", 6);
+    memset(strrchr(folder, '-') + 1, 'X', 6);
     if (clear_environment(state) != 0 || mkdtemp(folder) == NULL || chdir(folder) != 0) {
         return -1;
     }
