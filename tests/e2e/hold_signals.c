@@ -38,6 +38,7 @@ static void pause_server(void)
 {
     hold_say("pause");
     hold_await("paused");
+    hold_pause_ms(200); // what was on its way has come
 }
 
 static void continue_server(void)
@@ -198,10 +199,10 @@ static void touch_another(int number)
 static void run_touch(void)
 {
     begin();
-    uint64_t first = hold_absent(segment, 5);
-    handler_page = hold_absent(segment, first + 700);
     CHECK(signal(SIGALRM, touch_another) != SIG_ERR);
     pause_server();
+    uint64_t first = hold_absent(segment, 5);
+    handler_page = hold_absent(segment, first + 700);
     struct itimerval timer = {{0, 0}, {0, 300000}};
     CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
     hold_say("continue-later");
