@@ -44,11 +44,20 @@ trap 'rm -rf --one-file-system "$making"' EXIT
     "${mirror%/}/dists/$VERSION_CODENAME/Release" "$making/Release" >/dev/null 2>&1 ||
     skip "the package mirror $mirror cannot be reached"
 include=$(echo "$@" | tr ' ' ,)
-if ! debootstrap --variant=minbase ${include:+--include="$include"} "$VERSION_CODENAME" "$making/root" "$mirror" \
-    >"$folder/debootstrap.log" 2>&1; then
+# In memory, as dpkg waits for the disk after each file; in a mount namespace, so that no mount is left whatever
+# becomes of it.
+make_root() {
+    mkdir "$making/memory" "$making/root"
+    mount -t tmpfs -o mode=0755 tmpfs "$making/memory"
+    debootstrap --variant=minbase ${include:+--include="$include"} "$VERSION_CODENAME" "$making/memory" "$mirror"
+    rm -rf "$making"/memory/var/cache/apt/archives/*.deb "$making"/memory/var/lib/apt/lists/*
+    cp -a --one-file-system "$making/memory/." "$making/root"
+}
+export -f make_root
+export making include VERSION_CODENAME mirror
+if ! unshare --mount bash -e -c make_root >"$folder/debootstrap.log" 2>&1; then
     tail -n 15 "$folder/debootstrap.log" >&2
     skip "debootstrap failed with $mirror"
 fi
-rm -rf "$making"/root/var/cache/apt/archives/*.deb "$making"/root/var/lib/apt/lists/*
 mv "$making/root" "$root"
 echo "$root"
