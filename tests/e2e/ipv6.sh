@@ -13,6 +13,7 @@ client 60 pagecheck --seconds 1 || fail "pagecheck over $server_address: exit $?
 stop_dsmd
 
 server_address='[::]'
+server_port=0 # the old one may be somebody else's on another address
 start_dsmd
 for server_address in '[::1]' 127.0.0.1; do
     client 60 pagecheck --seconds 1 || fail "pagecheck over $server_address: exit $?"
