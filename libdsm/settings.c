@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "libdsm/cache_size.h"
 
@@ -159,7 +160,8 @@ static int read_files(struct settings *settings, struct failure *failure)
         folder = secure_getenv("HOME");
         below = "/.config";
     }
-    if (error != 0 || folder == NULL || folder[0] != '/') {
+    // A home that cannot be entered is somebody else's: a program that gave up its rights still has HOME.
+    if (error != 0 || folder == NULL || folder[0] != '/' || access(folder, X_OK) != 0) {
         return error;
     }
     int bytes = snprintf(path, sizeof path, "%s%s/dsm/client.conf", folder, below);

@@ -223,7 +223,8 @@ fi
 client_command() { # SECONDS PROGRAM ARG...: sets $command
     local seconds=$1 program=$2
     shift 2
-    command=(env "DSM_SERVER=$server_address:$server_port" "DSM_SERVER_KEY=$(cat "$work/server.key.pub")"
+    # DSM_CONFIG: no file of this machine has a say.
+    command=(env "DSM_CONFIG=" "DSM_SERVER=$server_address:$server_port" "DSM_SERVER_KEY=$(cat "$work/server.key.pub")"
         "DSM_KEY_FILE=$work/client.key" "LD_LIBRARY_PATH=$client_library"
         setpriv --pdeathsig TERM timeout --kill-after=5 "$seconds" "${as_nobody[@]}" "$client_bin/$program" "$@")
     if [ -n "$client_namespace" ]; then
