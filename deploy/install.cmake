@@ -67,6 +67,7 @@ foreach(unit ${dsm_units})
 endforeach()
 
 # Manual pages, where the build left any.
+include(${CMAKE_CURRENT_LIST_DIR}/manuals.cmake)
 function(dsm_install_pages component) # SECTION...
   foreach(section ${ARGN})
     install(CODE "

@@ -108,6 +108,9 @@ static void print_meaning(const struct setting_view *view, const char *special)
         (void)fputs("; one of ", stdout);
         print_escaped(view->choices, special);
     }
+    if (strcmp(view->change, "option") == 0) {
+        (void)fputs("; command line only", stdout);
+    }
 }
 
 static void print_markdown(const struct end *end)
@@ -128,7 +131,7 @@ static void print_scdoc(const struct end *end)
 {
     static const char special[] = "\\_*|#";
     struct setting_view view;
-    printf("[[ *key*\n:[ *default*\n:[ *meaning*\n");
+    printf("[[ *key*\n:[ *default*\n:< *meaning*\n");
     for (size_t i = 0; end->view(end->settings, i, &view); i++) {
         printf("|[ *%s*", view.key);
         if (view.variable[0] != '\0') {
@@ -137,7 +140,7 @@ static void print_scdoc(const struct end *end)
         }
         printf("\n:[ ");
         print_escaped(view.initial[0] != '\0' ? view.initial : "none", special);
-        printf("\n:[ ");
+        printf("\n:< ");
         print_meaning(&view, special);
         printf("\n");
     }
