@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# Manual pages of server and tools (libdsm/man makes the library's): NAME.SECTION.scd, which lies beside what it describes,
-# becomes man/NAME.SECTION of the build tree. Without scdoc there are none. A sanitized build would make the same pages slowly.
+# Manual pages: NAME.SECTION.scd, which lies beside what it describes, becomes man/NAME.SECTION of the build tree. Without
+# scdoc there are none. A sanitized build would make the same pages slowly.
 find_program(SCDOC scdoc)
 mark_as_advanced(SCDOC)
 if(NOT SCDOC)
   message(STATUS "There is no scdoc: manual pages are not made.")
 elseif(TARGET dsmctl AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
-  file(GLOB dsm_pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/server/*.scd ${CMAKE_SOURCE_DIR}/tools/*.scd)
+  file(GLOB dsm_pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/libdsm/man/*.scd ${CMAKE_SOURCE_DIR}/server/*.scd
+    ${CMAKE_SOURCE_DIR}/tools/*.scd)
   set(dsm_manuals "")
   foreach(page ${dsm_pages})
     cmake_path(GET page STEM LAST_ONLY name)

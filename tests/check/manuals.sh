@@ -148,7 +148,7 @@ check_rendering() { # PAGE
 while read -r page; do
     check_rendering "$page"
     check_command_lines "$page"
-done < <(find server tools -name '*.scd' | sort)
+done < <(find libdsm server tools -name '*.scd' | sort)
 check_program server/dsmd.8.scd dsmd
 check_program tools/dsmctl.1.scd dsmctl
 check_program tools/dsmstat.1.scd dsmstat
