@@ -136,7 +136,7 @@ static void give(struct arena *arena, uint64_t page)
 
 // ---- arenas ----
 
-static int arena_make(dsm *session, uint64_t bytes, bool shared, struct arena **made)
+static int arena_make(dsm *session, uint64_t bytes, bool shared)
 {
     char name[LIMIT_SEGMENT_NAME_BYTES];
     const uint8_t *id = session->session.client.attach.instance;
@@ -168,7 +168,6 @@ static int arena_make(dsm *session, uint64_t bytes, bool shared, struct arena **
     }
     arena->next = session->allocations.arenas;
     session->allocations.arenas = arena;
-    *made = arena;
     return 0;
 }
 
@@ -196,12 +195,13 @@ static int allocate_locked(dsm *session, uint64_t bytes, void **result)
         }
     }
     bool shared = bytes <= ARENA_BYTES / 2;
-    int error = arena_make(session, shared ? ARENA_BYTES : bytes, shared, &arena);
+    int error = arena_make(session, shared ? ARENA_BYTES : bytes, shared);
     if (shared && (error == -ENOSPC || error == -EDQUOT)) {
         shared = false;
-        error = arena_make(session, bytes, false, &arena);
+        error = arena_make(session, bytes, false);
     }
-    if (error == 0) {
+    arena = session->allocations.arenas; // the new one
+    if (error == 0 && arena != NULL) {
         *result = shared ? take(arena, 0, (bytes + arena->page_bytes - 1) / arena->page_bytes)
                          : arena->base;
     }

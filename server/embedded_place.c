@@ -20,6 +20,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
@@ -112,36 +114,29 @@ static int make_unseen(uint64_t capacity_bytes)
 
 // ---- a directory in /dev/shm ----
 
-static void remove_tree(int parent, const char *name)
+static int remove_one(const char *path, const struct stat *facts, int kind, struct FTW *at)
 {
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *entries = fd >= 0 ? fdopendir(fd) : NULL;
-    if (entries == NULL) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return;
-    }
-    const struct dirent *entry;
-    while ((entry = readdir(entries)) != NULL) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
-            continue;
-        }
-        if (unlinkat(fd, entry->d_name, 0) != 0) {
-            remove_tree(fd, entry->d_name); // as deep as a store is: two
-        }
-    }
-    (void)closedir(entries);
-    (void)unlinkat(parent, name, AT_REMOVEDIR);
+    (void)facts;
+    (void)kind;
+    (void)at;
+    (void)remove(path);
+    return 0;
 }
 
-static void remove_if_dead(int shm, const char *name)
+static void remove_tree(const char *path)
+{
+    (void)nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
+static void remove_if_dead(const char *name)
 {
     struct stat facts;
-    int fd = openat(shm, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof path, "%s/%s", SHM, name);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd >= 0 && fstat(fd, &facts) == 0 && facts.st_uid == geteuid() &&
         flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        remove_tree(shm, name);
+        remove_tree(path);
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -157,7 +152,7 @@ static void remove_dead(void)
     const struct dirent *entry;
     while ((entry = readdir(entries)) != NULL) {
         if (strncmp(entry->d_name, SHM_PREFIX, strlen(SHM_PREFIX)) == 0) {
-            remove_if_dead(dirfd(entries), entry->d_name);
+            remove_if_dead(entry->d_name);
         }
     }
     (void)closedir(entries);
@@ -206,7 +201,7 @@ int embedded_place_make(struct embedded_place *place, uint64_t capacity_bytes,
 void embedded_place_remove(struct embedded_place *place)
 {
     if (place->visible) {
-        remove_tree(AT_FDCWD, place->path);
+        remove_tree(place->path);
         place->visible = false;
     }
     if (place->fd >= 0) {

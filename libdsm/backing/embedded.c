@@ -236,19 +236,17 @@ static void reap(pid_t child, bool kill_first)
     }
 }
 
-static int talk(struct session *session, const char *path, int theirs, struct failure *failure)
+// The process that was started, or -errno.
+static pid_t talk(struct session *session, const char *path, int theirs, struct failure *failure)
 {
-    pid_t child;
+    pid_t child = -1;
     int error = say_hello(session); // it waits in the socket
     if (error != 0) {
         return failure_set(failure, error, "The embedded server cannot be talked to: %s.",
                            strerror(-error));
     }
     error = spawn(path, theirs, &child, failure);
-    if (error != 0) {
-        return error;
-    }
-    return child;
+    return error != 0 ? error : child;
 }
 
 int embedded_start(struct session *session, struct failure *failure)

@@ -45,15 +45,16 @@ enum {
 /* Where a field is 0 or NULL, what the environment (DSM_SERVER, DSM_CACHE, ...) says is taken, or else the configuration
  * files: $DSM_CONFIG, or /etc/dsm/client.conf and over it ~/.config/dsm/client.conf. */
 typedef struct dsm_options {
-    size_t size;            /* sizeof(dsm_options): lets the struct grow */
-    const char *server;     /* "host:port" or "[v6]:port" */
+    size_t size;        /* sizeof(dsm_options): lets the struct grow */
+    const char *server; /* "host:port", "[v6]:port", or "embedded": a server of this process' own */
     const char *server_key; /* the server's public key, base64 */
     const char *key_file;   /* this client's private key, mode 0600 */
     const char *cluster;
     uint64_t cache_bytes; /* bound on local memory for pages, 0: DSM_CACHE */
 } dsm_options;
 
-/* Connects (within 5 s) and starts the library's threads. options may be NULL. One session per process at a
+/* Connects (within 5 s) and starts the library's threads. Where no server is named, a dsmd is started for this process
+ * alone, which ends with it and keeps nothing; not in a batch job (-EINVAL). options may be NULL. One session per process at a
  * time (-EALREADY). -EINVAL bad setting, -ECONNREFUSED, -ETIMEDOUT, -EACCES refused by the server, -ENOMEM. */
 DSM_API int dsm_open(const dsm_options *options, dsm **session);
 
@@ -70,8 +71,8 @@ enum {                         /* dsm_segment_create, dsm_segment_open */
        DSM_EXCLUSIVE =
            1
            << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
-       DSM_EPHEMERAL = 1 << 4, /* create: closing deletes it, and so does the loss of whoever has it open,
-                                  after the lease (60 s) */
+       /* create: deleted at its close, and, when its holder is lost, after the lease (60 s) */
+       DSM_EPHEMERAL = 1 << 4,
 };
 
 /* Makes a segment and opens it for writing. bytes: rounded up to whole pages. page_bytes: power of two, 4 KiB (or the
