@@ -78,8 +78,8 @@ static void execute(const char *program, const struct perf_server *server, uint6
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     fcntl(fd, F_SETFD, 0);
     execl(program, program, "--store", store, "--capacity", size, "--listen", "127.0.0.1:0",
-          "--key", key, "--authorized", authorized, "--ready-fd", ready, "--log-level", "warning",
-          (char *)NULL);
+          "--config", "", "--key", key, "--authorized", authorized, "--ready-fd", ready,
+          "--log-level", "warning", (char *)NULL);
 }
 
 // Reads "READY <port>\n"; the end of the pipe without it means that the server ended.

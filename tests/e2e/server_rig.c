@@ -109,8 +109,9 @@ static void execute(const struct server *server, int ready)
     char store[128], key[128], authorized[128], log[128], listen_on[32], fd[16];
     const char *program = getenv("DSMD");
     const char *arguments[24] = {
-        program,   "--store",    store, "--key",      key, "--authorized", authorized, "--listen",
-        listen_on, "--capacity", "64M", "--ready-fd", fd,  "--log-level",  "debug"};
+        program, "--config",     "",         "--store",     store,     "--key",
+        key,     "--authorized", authorized, "--listen",    listen_on, "--capacity",
+        "64M",   "--ready-fd",   fd,         "--log-level", "debug"};
     size_t count = 15;
     server_path(server, "store", store);
     server_path(server, "server.key", key);

@@ -55,7 +55,9 @@ typedef struct dsm_options {
 
 /* Connects (within 5 s) and starts the library's threads. Where no server is named, a dsmd is started for this process
  * alone, which ends with it and keeps nothing; not in a batch job (-EINVAL). options may be NULL. One session per process at a
- * time (-EALREADY). -EINVAL bad setting, -ECONNREFUSED, -ETIMEDOUT, -EACCES refused by the server, -ENOMEM. */
+ * time (-EALREADY). -EINVAL bad setting; -ENOENT no such file or host; -EPERM a key file that others may read;
+ * -ECONNREFUSED nobody listens; -ETIMEDOUT; -ECONNRESET dropped without an answer (wrong server key);
+ * -EACCES refused by the server; -ENOMEM. dsm_error()->text says what to do. */
 DSM_API int dsm_open(const dsm_options *options, dsm **session);
 
 /* Cleans and closes every segment that is still open, then the session; no thread may touch a segment any more. The
