@@ -108,11 +108,11 @@ static void execute(const struct server *server, int ready)
 {
     char store[128], key[128], authorized[128], log[128], listen_on[32], fd[16];
     const char *program = getenv("DSMD");
-    const char *arguments[24] = {
+    const char *arguments[26] = {
         program, "--config",     "",         "--store",     store,     "--key",
         key,     "--authorized", authorized, "--listen",    listen_on, "--capacity",
         "64M",   "--ready-fd",   fd,         "--log-level", "debug"};
-    size_t count = 15;
+    size_t count = 17;
     server_path(server, "store", store);
     server_path(server, "server.key", key);
     server_path(server, "authorized", authorized);
