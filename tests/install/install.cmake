@@ -4,7 +4,7 @@ if(TARGET dsm AND TARGET dsmd AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
   set(install_folder ${CMAKE_CURRENT_LIST_DIR})
   function(add_install_test name seconds) # add_install_test(name TIMEOUT ARGUMENT...)
     add_test(NAME install.${name} COMMAND ${install_folder}/${name}.sh ${ARGN})
-    set_tests_properties(install.${name} PROPERTIES LABELS "plain-only;slow" TIMEOUT ${seconds} SKIP_RETURN_CODE 77
+    set_tests_properties(install.${name} PROPERTIES LABELS "plain-only;slow" TIMEOUT ${seconds} SKIP_RETURN_CODE 77 RESOURCE_LOCK embedded
       ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
   endfunction()
   add_install_test(symbols 60 $<TARGET_FILE:dsm> ${CMAKE_SOURCE_DIR}/libdsm/include/dsm/dsm.h)
