@@ -474,6 +474,7 @@ void rig_expect(struct rig_counts expected)
 void rig_io_text(char *text, size_t bytes)
 {
     text[0] = 0;
+    (void)pthread_mutex_lock(&rig.mutex); // workers may still be at it
     size_t used = 0;
     for (unsigned i = 0; i < rig.io_count && used < bytes - 64; i++) {
         used += (size_t)snprintf(text + used, bytes - used, "%s%c%" PRIu64 "+%u", i > 0 ? " " : "",
@@ -482,6 +483,7 @@ void rig_io_text(char *text, size_t bytes)
             used += (size_t)snprintf(text + used, bytes - used, ">%" PRIu64, rig.io[i].hint);
         }
     }
+    (void)pthread_mutex_unlock(&rig.mutex);
 }
 
 void rig_expect_io(const char *expected)
