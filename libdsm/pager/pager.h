@@ -170,11 +170,14 @@ struct swap {
     bool no_io;    // give up with -EAGAIN before any request is sent
     enum backing_class class;
     int64_t deadline;
+    void (*last_sent)(
+        struct swap *swap); // the last request has left, its answer is not in; or NULL
     // the room's own
     struct backing_lane *lane;
     uint64_t base;
     uint32_t count;
     bool skipping;
+    bool last; // the run in hand is the last
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free

@@ -460,6 +460,10 @@ int pager_swap_in(struct swap *s)
         }
     }
     if (s->error == 0) {
+        s->last = true;
+        if (s->count == 0 && s->last_sent != NULL) {
+            s->last_sent(s);
+        }
         swap_flush(s, s->next_page);
     }
     swap_let_go(s);

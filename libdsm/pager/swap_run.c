@@ -201,6 +201,9 @@ void swap_flush(struct swap *s, uint64_t hint)
     STAT_ADD(s->stat, swap_in_virtual_runs, 1);
     STAT_ADD(s->stat, swap_in_physical_runs, 1);
     backing_read_send(s->lane, &run, s->deadline);
+    if (s->last && s->last_sent != NULL) {
+        s->last_sent(s);
+    }
     frames_discard(s->pager, &s->claims);
     int error = backing_read_receive(s->lane, &run, &sink, s, s->deadline);
     if (error != 0) {

@@ -80,10 +80,14 @@ static void free_call(struct pager *pager, struct call *call)
     sync_wake(&pager->call_free_word, 1);
 }
 
-// The page that the program will ask for next, by another worker, so that its request leaves before the present answer is in.
+// The page that the program will ask for next, by another worker, so that its request leaves before the present answer is in
+// (and after the call has the memory that it needs).
 // A hint: dropped when there is no place for it.
-static void start_prefetch(struct pager *pager, struct segment *segment, uint64_t page)
+static void start_prefetch(struct swap *swap)
 {
+    struct pager *pager = swap->pager;
+    struct segment *segment = swap->segment;
+    uint64_t page = swap->next_page;
     struct call *call = page < segment->table.pages ? try_call(pager) : NULL;
     if (call == NULL) {
         return;
@@ -128,7 +132,6 @@ static void run_prefetch(struct pager *pager, struct call *call)
 
 static void run_swap_in(struct pager *pager, struct call *call)
 {
-    start_prefetch(pager, call->segment, call->next_page);
     struct swap swap = {
         .pager = pager,
         .segment = call->segment,
@@ -137,6 +140,7 @@ static void run_swap_in(struct pager *pager, struct call *call)
         .flags = call->flags,
         .next_page = call->next_page,
         .demand = DSM_NO_PAGE,
+        .last_sent = start_prefetch,
         .class = BACKING_CALL,
         .deadline = pager_deadline(pager),
     };
