@@ -31,7 +31,7 @@ enum { CELLS = 30, NONCE_BYTES = 12 };
 // sodium_malloc() puts the end of a region at the end of a page, so the cells are aligned when
 // their size is.
 static_assert(sizeof(struct noise_cipher) % 16 == 0, "cells of a region must stay aligned for AES");
-static_assert(CELLS * sizeof(struct noise_cipher) + 16 <= 4 * 4096, "a region is four pages");
+static_assert(CELLS * sizeof(struct noise_cipher) + 16 <= 4 * 4096UL, "a region is four pages");
 static_assert((int)crypto_aead_aes256gcm_NPUBBYTES == NONCE_BYTES, "nonce of AES-GCM");
 static_assert((int)crypto_aead_chacha20poly1305_ietf_NPUBBYTES == NONCE_BYTES, "nonce of ChaCha");
 

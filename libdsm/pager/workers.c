@@ -109,6 +109,7 @@ static void run_prefetch(struct pager *pager, struct call *call)
     struct segment *segment = call->segment;
     uint64_t left = segment->table.pages - call->page;
     uint64_t most = LIMIT_RUN_BYTES / segment->page_bytes;
+    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the thread was started with it
     if (most > pager->options.swap_buffer_pages) {
         most = pager->options.swap_buffer_pages; // one run
     }

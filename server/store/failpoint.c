@@ -92,7 +92,7 @@ int failpoint_arm(struct failpoint *point, const char *text, struct failure *fai
     }
     char copy[64] = "";
     if (strlen(text) < sizeof copy) {
-        strcpy(copy, text);
+        memcpy(copy, text, strlen(text) + 1);
     }
     if (parse(point, copy) != 0) {
         point->armed = FAILPOINT_NONE;

@@ -164,7 +164,7 @@ static int slots_write(const struct slot_class *class, uint32_t slot, struct iov
         for (; count > 0 && (size_t)put >= pieces->iov_len; pieces++, count--) {
             put -= (ssize_t)pieces->iov_len;
         }
-        if (put > 0) {
+        if (count > 0 && put > 0) {
             pieces->iov_base = (uint8_t *)pieces->iov_base + put;
             pieces->iov_len -= (size_t)put;
         }

@@ -16,6 +16,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -92,7 +93,8 @@ static uint64_t memory_available(void)
     uint64_t kilobytes = UINT64_MAX / 1024;
     char line[128];
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "MemAvailable: %" SCNu64, &kilobytes) == 1) {
+        if (strncmp(line, "MemAvailable:", 13) == 0) {
+            kilobytes = strtoull(line + 13, NULL, 10);
             break;
         }
     }

@@ -53,7 +53,8 @@ int segment_record_read(int fd, const char *name, struct store_segment_record *r
                            name);
     }
     for (unsigned i = 0; i < 2; i++) {
-        if (read_whole(fd, copies[i], RECORD_COPY_BYTES, i * INDEX_RECORD_APART_BYTES) != 0) {
+        if (read_whole(fd, copies[i], RECORD_COPY_BYTES, (uint64_t)i * INDEX_RECORD_APART_BYTES) !=
+            0) {
             return failure_set(failure, -EIO, "segments/%s cannot be read.", name);
         }
         states[i] = record_decode(copies[i], &found[i], &sequences[i]);

@@ -73,7 +73,7 @@ static void deadlines_do_not_overflow(void **state)
     assert_true(sync_after_ms(INT64_MAX / 1000000) == SYNC_FOR_EVER);
     int64_t before = sync_now();
     int64_t day = sync_after_ms(86400000);
-    assert_true(day - before >= 86400000ll * 1000000 && day - sync_now() <= 86400000ll * 1000000);
+    assert_true(day - before >= 86400000LL * 1000000 && day - sync_now() <= 86400000LL * 1000000);
 }
 
 // The four signals that a program's own mistake raises stay as they are.

@@ -180,7 +180,10 @@ void rig_server_make_store(unsigned i)
     store->page_bytes = rig.options.page_bytes;
     store->data = calloc(store->pages, store->page_bytes);
     store->versions = calloc(store->pages, sizeof *store->versions);
-    assert_true(store->data != NULL && store->versions != NULL);
+    if (store->data == NULL || store->versions == NULL) {
+        fail();
+        return;
+    }
     for (uint64_t p = 0; p < store->pages && !rig.options.fresh; p++) {
         rig_fill(store->data + p * store->page_bytes, p + 1, store->page_bytes);
         store->versions[p] = 1;
