@@ -36,7 +36,7 @@ command -v debootstrap >/dev/null || skip "needs debootstrap"
 # shellcheck disable=SC2016
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' 2>/dev/null |
     awk -v suite="$VERSION_CODENAME" '$2 == suite && $3 == "main" { print $1; exit }')
-mirror=${mirror:-http://deb.debian.org/debian/}
+[ -n "$mirror" ] || skip "apt names no mirror for $VERSION_CODENAME main: run apt-get update"
 making=$folder/making.$$
 mkdir "$making"
 trap 'rm -rf --one-file-system "$making"' EXIT
