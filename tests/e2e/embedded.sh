@@ -13,6 +13,12 @@ how=$1
 role=$2
 need_programs dsmd e2e_embedded
 
+# Thread sanitizer's own thread keeps dsmd from entering a user name space: without the right to mount, there is the directory.
+seen=no
+symbols=$(nm -D "$client_bin/dsmd" 2>/dev/null || true)
+if [ "$how" = directory ] || { [ "$how" = user ] && grep -q ' __tsan_init' <<<"$symbols"; }; then
+    seen=yes
+fi
 name=dsmd.$$ # at most 15 characters: the kernel cuts there
 chmod 0755 "$work"
 cp "$client_bin/dsmd" "$work/$name"
@@ -99,7 +105,7 @@ runs() { # the server does, and its store is where it should be
     local server
     server=$(servers)
     [ "$(wc -w <<<"$server")" -eq 1 ] || fail "servers that run: '$server'"
-    if [ "$how" = directory ]; then
+    if [ "$seen" = yes ]; then
         [ -n "$(places)" ] || fail "the store is not in /dev/shm"
     else
         [ -z "$(places)" ] || fail "the store can be seen: $(places)"
