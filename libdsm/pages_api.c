@@ -176,7 +176,7 @@ DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *i
     *info = (dsm_page_info){
         .data = data_of(&s->table, entry),
         .resident = resident,
-        .needs_cleaning = resident && (page_has(entry, PAGE_DIRTY) || state == PAGE_WRITING),
+        .needs_cleaning = resident && (page_word(entry) & (PAGE_DIRTY | PAGE_SENT)) != 0,
         .read_only = !s->writable || page_has(entry, PAGE_READ_ONLY),
         .lost = !resident && atomic_load(&s->backing.fate) == BACKING_LOST,
         .pin_count = entry->pins,

@@ -66,7 +66,7 @@ static void take_marks(struct clean *c)
         // One that is open for stores all the same (no mapping was left to close it) stays dirty.
         if (page_has(entry, PAGE_DIRTY) && protection_of(entry) != TRAP_READ_WRITE) {
             wire_map_set(c->was_dirty, i);
-            page_set(&c->segment->table, entry, 0, PAGE_DIRTY);
+            page_set(&c->segment->table, entry, PAGE_SENT, PAGE_DIRTY);
         }
     }
 }
@@ -75,10 +75,9 @@ static void settle(struct clean *c, uint32_t done)
 {
     for (uint32_t i = 0; i < c->count; i++) {
         struct page_entry *entry = entry_of(c, c->base + i);
-        if (i < done) {
-            page_set(&c->segment->table, entry, 0, PAGE_UNBACKED);
-        } else if (wire_map_get(c->was_dirty, i)) {
-            page_set(&c->segment->table, entry, PAGE_DIRTY, 0);
+        if (wire_map_get(c->was_dirty, i)) { // a clean page taken along is what it was before
+            page_set(&c->segment->table, entry, i < done ? 0 : PAGE_DIRTY,
+                     PAGE_SENT | (i < done ? PAGE_UNBACKED : 0));
         }
     }
     check_in(c, c->base, c->count);
@@ -341,7 +340,7 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
     int error = backing_write_receive(lane, &run, deadline);
     lock_acquire(&pager->lock);
     page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
-             error != 0 ? PAGE_DIRTY : 0, error == 0 ? PAGE_UNBACKED : 0);
+             error != 0 ? PAGE_DIRTY : 0, PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));
     lock_release(&pager->lock);
     return error;
 }

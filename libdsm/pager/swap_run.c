@@ -89,7 +89,9 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         } else if (s->fault) {
             set |= PAGE_AHEAD;
         }
-        page_set(&segment->table, entry, set, PAGE_REQUESTED);
+        // What was killed is undefined, whatever was stored into it before.
+        uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED : 0;
+        page_set(&segment->table, entry, set, PAGE_REQUESTED | clear);
     }
     for (uint64_t i = 0; i < count;) {
         enum trap_access access = swap_access(s, page + i);
