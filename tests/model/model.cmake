@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# Random operations against a model, on a dsmd that runs.
+if(NOT TARGET dsm)
+  return()
+endif()
+set(model_folder ${CMAKE_CURRENT_LIST_DIR})
+add_executable(vm_model ${model_folder}/vm_model.c ${model_folder}/model_reference.c
+  ${model_folder}/model_overlapping.c ${model_folder}/model_exact.c ${model_folder}/watch.c)
+target_link_libraries(vm_model PRIVATE dsm Threads::Threads)
+
+function(add_vm_test name) # add_vm_test(name [LANES sock|grpc] [LABELS ...] [ENVIRONMENT ...] COMMAND script.sh ARGUMENT...)
+  cmake_parse_arguments(vm "" "LANES" "LABELS;ENVIRONMENT;COMMAND" ${ARGN})
+  if(NOT vm_LANES)
+    set(vm_LANES sock)
+  endif()
+  list(POP_FRONT vm_COMMAND script)
+  add_test(NAME vm.${name} COMMAND ${script} ${vm_COMMAND})
+  set_tests_properties(vm.${name} PROPERTIES
+    LABELS "e2e;${vm_LABELS}" TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${vm_LANES};${vm_ENVIRONMENT}")
+endfunction()
+
+# model.sh FIRST-SEED LAST-SEED OPERATIONS
+set(model ${model_folder}/model.sh)
+if(DSM_SANITIZE STREQUAL "")
+  add_vm_test(Model.overlapping COMMAND ${model} 1 11 100000)
+  add_vm_test(Model.grpc LANES grpc COMMAND ${model} 20 21 50000)
+  add_vm_test(Model.exact COMMAND ${model} 1 8 3000 --exact)
+  add_vm_test(State.concurrent COMMAND ${model} 30 32 60000 --states)
+else()
+  add_vm_test(Model.overlapping COMMAND ${model} 1 4 12000)
+  add_vm_test(Model.grpc LANES grpc COMMAND ${model} 20 20 5000)
+  add_vm_test(Model.exact COMMAND ${model} 1 2 1000 --exact)
+  add_vm_test(State.concurrent COMMAND ${model} 30 30 10000 --states)
+endif()
+if(DSM_LONG_TESTS AND DSM_SANITIZE STREQUAL "")
+  add_vm_test(Model.long LABELS long COMMAND ${model} 1000 1100 100000)
+  set_tests_properties(vm.Model.long PROPERTIES TIMEOUT 1900)
+endif()
