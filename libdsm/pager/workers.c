@@ -5,7 +5,8 @@
 //
 // A call is carried out by a worker and not by its own thread, for two reasons: the thread can take signals while it waits,
 // with nothing held, and it cannot be stopped in the middle with pages checked out. The call's record is therefore
-// the pager's, not on the caller's stack.
+// the pager's, not on the caller's stack. A thread has one at most: when its signal handler left a call by siglongjmp, its next
+// call takes the record over, once nobody works on it; the record of a thread that ended is anybody's.
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
@@ -55,11 +57,12 @@ static void *serve_faults(void *argument)
 
 // ---- calls ----
 
-static struct call *try_call(struct pager *pager)
+static struct call *try_call(struct pager *pager, uint32_t owner)
 {
     for (int i = 0; i < PAGER_CALLS; i++) {
         uint32_t free_state = CALL_FREE;
         if (atomic_compare_exchange_strong(&pager->calls[i].state, &free_state, CALL_TAKEN)) {
+            atomic_store(&pager->calls[i].owner, owner);
             return &pager->calls[i];
         }
     }
@@ -75,7 +78,10 @@ static void queue_call(struct pager *pager, struct call *call)
 
 static void free_call(struct pager *pager, struct call *call)
 {
+    uint32_t owner = atomic_load(&call->owner);
     atomic_store(&call->state, CALL_FREE);
+    // Unless it is another's by now. A leap before this one leaves a free record with an owner: harmless.
+    (void)atomic_compare_exchange_strong(&call->owner, &owner, 0);
     (void)atomic_fetch_add(&pager->call_free_word, 1);
     sync_wake(&pager->call_free_word, 1);
 }
@@ -88,7 +94,7 @@ static void start_prefetch(struct swap *swap)
     struct pager *pager = swap->pager;
     struct segment *segment = swap->segment;
     uint64_t page = swap->next_page;
-    struct call *call = page < segment->table.pages ? try_call(pager) : NULL;
+    struct call *call = page < segment->table.pages ? try_call(pager, 0) : NULL;
     if (call == NULL) {
         return;
     }
@@ -208,15 +214,56 @@ static void *serve_calls(void *argument)
     return NULL;
 }
 
+// The record of a call that this thread left, or NULL. Not begun, it is not carried out any more.
+static struct call *left_call(struct pager *pager, uint32_t self)
+{
+    for (int i = 0; i < PAGER_CALLS; i++) {
+        struct call *call = &pager->calls[i];
+        uint32_t state;
+        while (atomic_load(&call->owner) == self &&
+               (state = atomic_load(&call->state)) != CALL_FREE) {
+            if (state == CALL_RUNNING) {
+                (void)sync_wait(&call->state, state, SYNC_FOR_EVER);
+            } else if (atomic_compare_exchange_strong(&call->state, &state, CALL_TAKEN)) {
+                return call;
+            }
+        }
+    }
+    return NULL;
+}
+
+// Of a thread that left its call and ended.
+static struct call *orphaned_call(struct pager *pager, uint32_t self)
+{
+    long process = sync_call(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    for (int i = 0; i < PAGER_CALLS; i++) {
+        struct call *call = &pager->calls[i];
+        uint32_t owner = atomic_load(&call->owner);
+        uint32_t done = CALL_DONE;
+        if (owner != 0 && sync_call(SYS_tgkill, process, (long)owner, 0, 0, 0, 0) == -ESRCH &&
+            atomic_compare_exchange_strong(&call->state, &done, CALL_TAKEN)) {
+            atomic_store(&call->owner, self);
+            return call;
+        }
+    }
+    return NULL;
+}
+
 static struct call *take_call(struct pager *pager)
 {
+    enum { LOOK_AGAIN_MS = 100 };
+    uint32_t self = (uint32_t)sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
+    struct call *call = left_call(pager, self);
     for (;;) {
         uint32_t seen = atomic_load(&pager->call_free_word);
-        struct call *call = try_call(pager);
+        sync_mask mask = sync_block_signals(); // no leap before the record is this thread's
+        call = call != NULL ? call : try_call(pager, self);
+        call = call != NULL ? call : orphaned_call(pager, self);
+        sync_restore_signals(mask);
         if (call != NULL) {
             return call;
         }
-        (void)sync_wait(&pager->call_free_word, seen, SYNC_FOR_EVER);
+        (void)sync_wait(&pager->call_free_word, seen, sync_after_ms(LOOK_AGAIN_MS));
     }
 }
 

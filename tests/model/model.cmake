@@ -33,7 +33,26 @@ else()
   add_vm_test(Model.exact COMMAND ${model} 1 2 1000 --exact)
   add_vm_test(State.concurrent COMMAND ${model} 30 30 10000 --states)
 endif()
+
+add_executable(vm_vectors ${model_folder}/vm_vectors.c ${model_folder}/watch.c
+  ${hold_folder}/hold_rig.c)
+target_link_libraries(vm_vectors PRIVATE dsm Threads::Threads)
+set(hold ${hold_folder}/hold.sh vm_vectors)
+set(hold_paused ${hold_folder}/hold_paused.sh vm_vectors)
+add_vm_test(SwapBuffer.overlap COMMAND ${hold} overlap ENVIRONMENT DSM_EXACT=on DSM_SWAP_BUFFER=1)
+add_vm_test(StateVectors.crowd COMMAND ${hold_paused} crowd ENVIRONMENT DSM_SWAP_BUFFER=1)
+add_vm_test(StateVectors.fifo COMMAND ${model_folder}/fifo.sh LABELS plain-only)
+add_vm_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only)
+add_vm_test(StateVectors.leap-call COMMAND ${hold} leap-call)
+add_vm_test(StateVectors.leap-end COMMAND ${hold} leap-end)
+add_vm_test(StateVectors.handler COMMAND ${hold} handler LABELS plain-only)
+# Each write is late by a timer's least, some 60 us; in the long form by 1 ms.
+add_vm_test(Clean.store-meanwhile COMMAND ${hold} clean LABELS plain-only
+  ENVIRONMENT DSM_FAILPOINT=write.begin:delay-0:1 DSM_LAUNDRY=off)
+
 if(DSM_LONG_TESTS AND DSM_SANITIZE STREQUAL "")
   add_vm_test(Model.long LABELS long COMMAND ${model} 1000 1100 100000)
+  add_vm_test(Clean.store-meanwhile-long LABELS long COMMAND ${hold} clean
+    ENVIRONMENT DSM_FAILPOINT=write.begin:delay-1:1 DSM_LAUNDRY=off)
   set_tests_properties(vm.Model.long PROPERTIES TIMEOUT 1900)
 endif()

@@ -14,13 +14,13 @@ enum { OPERATION_PAGES = 8, PINNED_MOST = 16 };
 
 struct exact_page {
     uint64_t words[MODEL_SLOTS];
-    enum dsm_data data;
-    bool resident, dirty;
-    uint32_t pins;
     uint64_t aged; // when; 0: not among the aged
-    bool unsure;   // whether it is still among the aged: it may have gone and come back
-    bool in_hand;  // the operation's own
-    bool before;   // in memory before the operation
+    enum dsm_data data;
+    uint32_t pins;
+    bool resident, dirty;
+    bool unsure;  // whether it is still among the aged: it may have gone and come back
+    bool in_hand; // the operation's own
+    bool before;  // in memory before the operation
 };
 
 static struct exact_page pages[MODEL_PAGES_MOST];

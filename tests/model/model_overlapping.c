@@ -14,11 +14,10 @@ enum { WINDOW = 6, HELD_MOST = 2, PIN_PAGES_MOST = 3 };
 
 struct worker {
     pthread_t thread;
-    uint32_t number;
     uint64_t random;
     uint64_t window; // first of the pages it works on
     dsm_interval held[HELD_MOST];
-    uint32_t held_count;
+    uint32_t number, held_count;
     struct model_own own[MODEL_PAGES_MOST];
 };
 
