@@ -94,6 +94,14 @@ static void run_overlap(void)
 enum { CROWD = 64, CROWD_PAGES = 512, CROWD_ROUNDS = 60 };
 
 static _Atomic unsigned crowd_done;
+static uint64_t first_words[CROWD_PAGES];
+
+static void look(uint64_t page)
+{
+    struct hold_touch touch = hold_load(hold_at(segment, page));
+    CHECK(touch.value == first_words[page], "page %lu: %#lx", (unsigned long)page,
+          (unsigned long)touch.value);
+}
 
 static void *jostle(void *argument)
 {
@@ -110,10 +118,11 @@ static void *jostle(void *argument)
             OK(dsm_clean(segment, interval, NULL));
             break;
         case 2:
-            hold_fill(segment, page, 1); // what is there: others look at it meanwhile
+            // What is there: others look at it meanwhile.
+            (void)hold_store(hold_at(segment, page), first_words[page]);
             break;
         default:
-            CHECK(hold_holds(segment, page, 1));
+            look(page);
         }
         (void)atomic_fetch_add(&crowd_done, 1);
     }
@@ -137,6 +146,9 @@ static void *stop_in_the_middle(void *unused)
 static void run_crowd(void)
 {
     begin(SMALLEST_CACHE, CROWD_PAGES);
+    for (uint64_t page = 0; page < CROWD_PAGES; page++) {
+        first_words[page] = hold_load(hold_at(segment, page)).value;
+    }
     pthread_t stopper;
     CHECK(pthread_create(&stopper, NULL, stop_in_the_middle, NULL) == 0);
     run_threads(jostle, CROWD);
