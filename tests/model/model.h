@@ -12,11 +12,9 @@
 #include <stdint.h>
 
 enum {
-    MODEL_PAGE = 4096,
     MODEL_PAGES_MOST = 256,
     MODEL_SLOTS = 16,   // words of a page that are stored into, each by one thread
     MODEL_COUNTERS = 2, // and those that all add to
-    MODEL_STRIDE = 224, // bytes between words: they lie all over the page
     MODEL_THREADS_MOST = 64,
 };
 
@@ -25,7 +23,7 @@ struct model_options {
     uint32_t threads;
     bool exact;  // one thread, everything must be as the model says after each operation
     bool states; // mostly what dsm_page_state() says
-    uint32_t pages, cache_pages;
+    uint32_t page_bytes, pages, cache_pages;
 };
 
 extern struct model_options model_options;

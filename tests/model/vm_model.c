@@ -11,6 +11,7 @@
 // left: another process, handed what it should find in a memfd; where the server is an embedded one, this process.
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -35,6 +36,7 @@ static char settings_text[256];
 static char segment_name[64];
 
 struct contents {
+    uint32_t page_bytes;
     char name[sizeof segment_name];
     uint32_t pages;
     bool defined[MODEL_PAGES_MOST]; // of the others the server may have older contents
@@ -85,10 +87,12 @@ uint64_t model_below(uint64_t *state, uint64_t end)
 
 #define BARE __attribute__((no_sanitize("thread", "address", "undefined"), noinline))
 
+// They lie all over the page.
 _Atomic uint64_t *model_at(uint64_t page, uint32_t slot)
 {
     char *base = dsm_segment_base(model_segment);
-    return (_Atomic uint64_t *)(void *)(base + page * MODEL_PAGE + (size_t)slot * MODEL_STRIDE);
+    size_t stride = model_options.page_bytes / WORDS / sizeof(uint64_t) * sizeof(uint64_t);
+    return (_Atomic uint64_t *)(void *)(base + page * model_options.page_bytes + slot * stride);
 }
 
 BARE uint64_t model_load(uint64_t page, uint32_t slot)
@@ -106,6 +110,13 @@ BARE uint64_t model_add(uint64_t page, uint32_t slot)
     return atomic_fetch_add(model_at(page, slot), 1);
 }
 
+static void lost_touch(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    model_fail(__FILE__, __LINE__, "signal %d: nothing came for the touch of %p", number,
+               info->si_addr);
+}
+
 // ---- settings ----
 
 static void set(const char *name, const char *value)
@@ -120,6 +131,9 @@ static void choose_settings(void)
     static const char *const buffers[] = {"1", "4", "256"};
     static const char *const gaps[] = {"4", "0", "256"};
     static const char *const aheads[] = {"1M", "0", "16K"};
+    static const char *const workers[] = {"4", "4", "1"};
+    static const char *const maps[] = {"0", "0", "24"}; // 24: pages are closed all the time
+    static const uint32_t page_bytes[] = {4096, 4096, 4096, 4096, 65536};
     uint64_t random = model_options.seed * UINT64_C(0xd1342543de82ef95) + 1;
     bool second_chance = !model_options.exact && model_below(&random, 2) == 0;
     set("DSM_SWAP_BUFFER", buffers[model_below(&random, 3)]);
@@ -128,6 +142,9 @@ static void choose_settings(void)
     set("DSM_LAUNDRY", model_options.exact || model_below(&random, 2) == 0 ? "off" : "on");
     set("DSM_FILL", model_below(&random, 2) == 0 ? "pwrite" : "alias");
     set("DSM_EXACT", second_chance ? "off" : "on");
+    set("DSM_FAULT_WORKERS", workers[model_below(&random, 3)]);
+    set("DSM_MAP_LIMIT", model_options.exact ? "0" : maps[model_below(&random, 3)]);
+    model_options.page_bytes = page_bytes[model_below(&random, 5)];
     model_options.cache_pages = second_chance ? 96 : 40; // 96: the smallest without DSM_EXACT
     model_options.pages = model_options.cache_pages * 5 / 2;
 }
@@ -190,13 +207,14 @@ static void check_identities(void)
     MODEL_CHECK(s.swap_in_physical_runs >= s.swap_in_virtual_runs &&
                     s.clean_physical_runs >= s.clean_virtual_runs,
                 "fewer physical runs than virtual ones");
-    uint64_t most = (uint64_t)model_options.cache_pages * MODEL_PAGE;
+    uint64_t most = (uint64_t)model_options.cache_pages * model_options.page_bytes;
     MODEL_CHECK(s.resident_peak_bytes <= most, "%lu bytes in memory, more than the cache of %lu",
                 s.resident_peak_bytes, most);
     MODEL_CHECK(s.faults_failed == 0, "%lu faults failed", s.faults_failed);
     printf("faults %lu, soft %lu; read %lu pages, wrote %lu, victims %lu (dirty %lu)\n",
            s.faults_read + s.faults_write + s.faults_waited, s.faults_soft,
-           s.bytes_read / MODEL_PAGE, s.bytes_written / MODEL_PAGE, s.victims, s.victims_dirty);
+           s.bytes_read / model_options.page_bytes, s.bytes_written / model_options.page_bytes,
+           s.victims, s.victims_dirty);
 }
 
 // ---- the second client ----
@@ -210,6 +228,7 @@ static struct contents *note_contents(int *descriptor)
         mmap(NULL, sizeof *contents, PROT_READ | PROT_WRITE, MAP_SHARED, *descriptor, 0);
     MODEL_CHECK(contents != MAP_FAILED, "mmap: %s", strerror(errno));
     memcpy(contents->name, segment_name, sizeof segment_name);
+    contents->page_bytes = model_options.page_bytes;
     contents->pages = model_options.pages;
     for (uint64_t page = 0; page < model_options.pages; page++) {
         dsm_page_info info;
@@ -241,6 +260,7 @@ static int check_contents(const char *descriptor)
     const struct contents *contents =
         mmap(NULL, sizeof *contents, PROT_READ, MAP_SHARED, (int)number(descriptor), 0);
     MODEL_CHECK(contents != MAP_FAILED, "mmap: %s", strerror(errno));
+    model_options.page_bytes = contents->page_bytes;
     MODEL_OK(dsm_open(NULL, &model_session));
     compare(contents);
     MODEL_OK(dsm_close(model_session));
@@ -265,13 +285,14 @@ static void run(void)
     const char *server = getenv("DSM_SERVER");
     bool embedded = server == NULL || strcmp(server, "embedded") == 0;
     dsm_options options = {.size = sizeof options,
-                           .cache_bytes = (uint64_t)model_options.cache_pages * MODEL_PAGE};
+                           .cache_bytes =
+                               (uint64_t)model_options.cache_pages * model_options.page_bytes};
     int descriptor;
     (void)snprintf(segment_name, sizeof segment_name, "model-%d", getpid());
     MODEL_OK(dsm_open(&options, &model_session));
     MODEL_OK(dsm_segment_create(model_session, segment_name,
-                                (uint64_t)model_options.pages * MODEL_PAGE, MODEL_PAGE, 0,
-                                &model_segment));
+                                (uint64_t)model_options.pages * model_options.page_bytes,
+                                model_options.page_bytes, 0, &model_segment));
     model_reset();
     if (model_options.exact) {
         model_run_exact();
@@ -299,12 +320,14 @@ int main(int argc, char **argv)
         return check_contents(argv[2]);
     }
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    struct sigaction action = {.sa_sigaction = lost_touch, .sa_flags = SA_SIGINFO};
+    (void)sigaction(SIGBUS, &action, NULL);
     take_arguments(argc, argv);
     choose_settings();
     watch_start(HANG_SECONDS + (unsigned)(model_options.operations / 5000));
-    printf("seed %lu, %lu operations, %u threads%s: %s\n", model_options.seed,
+    printf("seed %lu, %lu operations, %u threads%s, pages of %u bytes: %s\n", model_options.seed,
            model_options.operations, model_options.threads, model_options.exact ? ", exact" : "",
-           settings_text);
+           model_options.page_bytes, settings_text);
     run();
     printf("seed %lu: as the model says\n", model_options.seed);
     return 0;
