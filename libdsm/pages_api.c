@@ -89,6 +89,66 @@ DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval)
     return error != 0 ? error : pager_unpin(&segment->segment, interval.page, interval.count);
 }
 
+// The first page from `page` to `last` that a system call would find missing, or closed for its stores; last + 1: none.
+static uint64_t first_unpinned(struct segment *segment, uint64_t page, uint64_t last, bool write)
+{
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&segment->pager->lock);
+    for (; page <= last; page++) {
+        const struct page_entry *entry = page_at(&segment->table, page);
+        if (entry->pins == 0 || (write && protection_of(entry) != TRAP_READ_WRITE)) {
+            break;
+        }
+    }
+    lock_release(&segment->pager->lock);
+    sync_restore_signals(mask);
+    return page;
+}
+
+static int check_part(dsm_segment *segment, uintptr_t from, uintptr_t to, unsigned flags)
+{
+    struct segment *s = &segment->segment;
+    uintptr_t base = (uintptr_t)s->view.base;
+    uint64_t last = (to - 1 - base) >> s->page_shift;
+    uint64_t page =
+        first_unpinned(s, (from - base) >> s->page_shift, last, (flags & DSM_WRITE) != 0);
+    if (page > last) {
+        return 0;
+    }
+    return error_set(-EFAULT, s->name, page, segment->session->server,
+                     "Page %llu of segment %s is not pinned%s: system calls and MPI do not bring "
+                     "pages in. Call dsm_swap_in with DSM_PIN%s before, and dsm_unpin after.",
+                     (unsigned long long)page, s->name,
+                     (flags & DSM_WRITE) != 0 ? " for writing" : "",
+                     (flags & DSM_WRITE) != 0 ? " | DSM_WRITE" : "");
+}
+
+DSM_API int dsm_check_pinned(const void *buffer, size_t bytes, unsigned flags)
+{
+    int error = api_alive();
+    uintptr_t from = (uintptr_t)buffer;
+    if (error == 0 && ((flags & ~(unsigned)DSM_WRITE) != 0 || bytes > UINTPTR_MAX - from)) {
+        error = error_set(-EINVAL, NULL, DSM_NO_PAGE, NULL,
+                          "dsm_check_pinned takes a buffer, its bytes, and 0 or DSM_WRITE.");
+    }
+    dsm *session = error == 0 ? api_session_present(true) : NULL;
+    if (session == NULL) {
+        return error; // without a session there are no segments
+    }
+    (void)pthread_mutex_lock(&session->lock);
+    for (dsm_segment *s = session->segments; s != NULL && error == 0; s = s->next) {
+        uintptr_t base = (uintptr_t)s->segment.view.base;
+        uintptr_t end = base + (s->segment.table.pages << s->segment.page_shift);
+        uintptr_t low = from > base ? from : base;
+        uintptr_t high = from + bytes < end ? from + bytes : end;
+        if (low < high) {
+            error = check_part(s, low, high, flags);
+        }
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return error;
+}
+
 // What the laundry could not write is the next clean's to report.
 static int laundry_error(dsm_segment *segment, uint64_t *page)
 {

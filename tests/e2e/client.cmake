@@ -26,6 +26,26 @@ else() # everything is slower here, and what counts is the first race or overrun
 endif()
 add_client_test(pagerank_sample 300 COMMAND pagerank.sh ${CMAKE_SOURCE_DIR}/tests/programs/sample-index.txt)
 
+add_client_test(bfs 300 COMMAND program.sh bfs --scale 13 --roots 4)
+
+# Those whose faults are like any others' once they are there: one kind of lanes does. In the plain tree only: neither OpenMP's
+# runtime nor MPI is made for sanitizers.
+function(add_program_test name) # add_program_test(name script.sh ARGUMENT...)
+  list(POP_FRONT ARGN script)
+  add_test(NAME e2e.${name} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${script} ${ARGN})
+  set_tests_properties(e2e.${name} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+endfunction()
+if(DSM_SANITIZE STREQUAL "")
+  add_program_test(bfs_larger program.sh bfs --scale 15 --roots 3 --cache 512K)
+  add_program_test(bfs_spoiled bfs_spoiled.sh)
+  add_program_test(stream program.sh stream --array 32M --cache 8M)
+  add_program_test(openmp program.sh stencil)
+  add_program_test(mpi.2 mpi.sh 2)
+  add_program_test(mpi.4 mpi.sh 4)
+  add_program_test(mpi.unpinned mpi.sh unpinned)
+endif()
+
 option(DSM_LONG_TESTS "Register the tests that take 10 minutes" OFF)
 if(DSM_LONG_TESTS AND DSM_SANITIZE STREQUAL "")
   add_client_test(pagecheck_long 1900 LABELS long COMMAND pagecheck.sh 600)

@@ -123,6 +123,10 @@ DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned fl
                         uint64_t next_page);
 /* Undoes one pin of each page; pages that are not pinned are left alone. Source: Unpin. */
 DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval);
+/* Whether a system call, or MPI, may be given this buffer now: 0 when every page of segments in it is pinned (flags DSM_WRITE:
+ * and writable, as for a call that stores into it); memory outside segments is no concern. Else -EFAULT, and the detail names the
+ * first page that is not, and says what to do. */
+DSM_API int dsm_check_pinned(const void *buffer, size_t bytes, unsigned flags);
 /* Writes changed pages to the server, in runs; returns when they are acknowledged. Pinned pages are passed over:
  * *passed_over (may be NULL) is their number. Source: Clean. */
 DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See workload.h. Counters are read before the segments go, so that what is shown is the program's own work. Segments
+// are named by process and time, so that many runs share a server.
+#include "tests/programs/workload.h"
+
+#include <string.h>
+
+int workload_open(struct workload *workload, unsigned threads)
+{
+    struct report *report = &workload->report;
+    uint64_t least = report_least_cache(0, threads + 1);
+    report->cache_bytes = report->cache_bytes < least ? least : report->cache_bytes;
+    report_catch_sigbus();
+    workload->started = report_now();
+    return report_open(report->program, report->cache_bytes, &workload->session) == 0
+               ? EXIT_VERIFIED
+               : EXIT_FAILURE_SETUP;
+}
+
+void *workload_array(struct workload *workload, const char *part, uint64_t bytes)
+{
+    const char *program = workload->report.program;
+    struct workload_array *array = &workload->arrays[workload->count];
+    if (workload->count == WORKLOAD_ARRAYS) {
+        fprintf(stderr, "%s: more than %d arrays.\n", program, WORKLOAD_ARRAYS);
+        return NULL;
+    }
+    report_segment_name(program, part, array->name, sizeof(array->name));
+    int error = dsm_segment_create(workload->session, array->name, bytes, 0, 0, &array->segment);
+    if (error != 0) {
+        report_failure(program, "No segment for an array", error);
+        return NULL;
+    }
+    workload->count++;
+    report_watch(part, array->segment);
+    workload->report.segment_bytes += dsm_segment_size(array->segment);
+    return dsm_segment_base(array->segment);
+}
+
+dsm_segment *workload_segment(const struct workload *workload, const void *array)
+{
+    for (uint32_t i = 0; i < workload->count; i++) {
+        if (dsm_segment_base(workload->arrays[i].segment) == array) {
+            return workload->arrays[i].segment;
+        }
+    }
+    return NULL;
+}
+
+int workload_close(struct workload *workload, int code, bool quiet)
+{
+    struct report *report = &workload->report;
+    report_progress("", 1, 0);
+    if (workload->session == NULL) {
+        return code;
+    }
+    report->seconds = report_now() - workload->started;
+    report->statistics.size = sizeof(report->statistics);
+    int error = dsm_stats(workload->session, &report->statistics);
+    while (workload->count > 0) {
+        struct workload_array *array = &workload->arrays[--workload->count];
+        int removed =
+            report_remove(report->program, workload->session, array->segment, array->name);
+        error = error != 0 ? error : removed;
+    }
+    int closed = dsm_close(workload->session);
+    workload->session = NULL;
+    if (closed != 0) {
+        report_failure(report->program, "Closing the session", closed);
+    }
+    error = error != 0 ? error : closed;
+    if (code == EXIT_VERIFIED && error != 0) {
+        code = EXIT_FAILURE_SETUP;
+    }
+    if (code == EXIT_VERIFIED && !quiet) {
+        report_print(report);
+    }
+    return code;
+}

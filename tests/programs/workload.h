@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Arrays in segments, for programs that want some and then a closing table: a session with a bounded cache, segments
+// that are deleted at the end, and the end itself.
+#ifndef TESTS_PROGRAMS_WORKLOAD_H
+#define TESTS_PROGRAMS_WORKLOAD_H
+
+#include "tests/programs/report.h"
+
+enum { WORKLOAD_ARRAYS = 12 };
+
+struct workload {
+    struct report report; // .program, .json and .cache_bytes are the caller's
+    dsm *session;
+    uint32_t count;
+    struct workload_array {
+        dsm_segment *segment;
+        char name[128];
+    } arrays[WORKLOAD_ARRAYS];
+    double started;
+};
+
+// 0, or an exit code; errors are said. A cache below the least for `threads` is made that large.
+int workload_open(struct workload *workload, unsigned threads);
+// NULL: said. The contents are zeros.
+void *workload_array(struct workload *workload, const char *part, uint64_t bytes);
+// The segment of an array; NULL when it is none.
+dsm_segment *workload_segment(const struct workload *workload, const void *array);
+// Takes everything away. Returns the exit code: the given one, or that of what went wrong here. Prints the closing table, which ends
+// in "verified", only when all is well (and not when quiet).
+int workload_close(struct workload *workload, int code, bool quiet);
+
+#endif
