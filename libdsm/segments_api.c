@@ -104,6 +104,12 @@ static int attach(dsm *session, const char *name, const struct control_segment *
             (void)failure_set(failure, 0,
                               "The segment's addresses (from %#llx) are in use in this process.",
                               (unsigned long long)info->base);
+        } else if (error == -EAGAIN) {
+            (void)failure_set(
+                failure, 0,
+                "mlockall with MCL_FUTURE locks the whole segment, %llu MiB twice, and "
+                "RLIMIT_MEMLOCK does not allow that: add MCL_ONFAULT, or raise it.",
+                (unsigned long long)info->bytes >> 20);
         }
         return fail(session, name, error, failure);
     }

@@ -110,3 +110,12 @@ endforeach()
 foreach(role system-calls pressure too-many-pins age)
   add_hold_test(pages ${role})
 endforeach()
+
+# Sanitizers have a handler of SIGSEGV, and lock what they like.
+add_hold_program(kernel)
+foreach(role blocked-sigsegv blocked-pinned mlockall-limit)
+  add_hold_test(kernel ${role} LANES sock LABELS plain-only)
+endforeach()
+foreach(role mlockall mlockall-onfault)
+  add_hold_test(kernel ${role} SCRIPT hold_memlock.sh LANES sock LABELS plain-only)
+endforeach()
