@@ -39,7 +39,10 @@ add_executable(vm_vectors ${model_folder}/vm_vectors.c ${model_folder}/watch.c
 target_link_libraries(vm_vectors PRIVATE dsm Threads::Threads)
 set(hold ${hold_folder}/hold.sh vm_vectors)
 set(hold_paused ${hold_folder}/hold_paused.sh vm_vectors)
-add_vm_test(SwapBuffer.overlap COMMAND ${hold} overlap ENVIRONMENT DSM_EXACT=on DSM_SWAP_BUFFER=1)
+foreach(pages 1 256) # with the larger one, runs that are not sent yet hold all the frames
+  add_vm_test(SwapBuffer.overlap-${pages} COMMAND ${hold} overlap
+    ENVIRONMENT DSM_EXACT=on DSM_SWAP_BUFFER=${pages})
+endforeach()
 add_vm_test(StateVectors.crowd COMMAND ${hold_paused} crowd ENVIRONMENT DSM_SWAP_BUFFER=1)
 add_vm_test(StateVectors.fifo COMMAND ${model_folder}/fifo.sh LABELS plain-only)
 add_vm_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only)

@@ -211,10 +211,9 @@ static void check_identities(void)
     MODEL_CHECK(s.resident_peak_bytes <= most, "%lu bytes in memory, more than the cache of %lu",
                 s.resident_peak_bytes, most);
     MODEL_CHECK(s.faults_failed == 0, "%lu faults failed", s.faults_failed);
-    printf("faults %lu, soft %lu; read %lu pages, wrote %lu, victims %lu (dirty %lu)\n",
-           s.faults_read + s.faults_write + s.faults_waited, s.faults_soft,
-           s.bytes_read / model_options.page_bytes, s.bytes_written / model_options.page_bytes,
-           s.victims, s.victims_dirty);
+    printf("faults %lu, soft %lu; read %lu bytes, wrote %lu, victims %lu (dirty %lu)\n",
+           s.faults_read + s.faults_write + s.faults_waited, s.faults_soft, s.bytes_read,
+           s.bytes_written, s.victims, s.victims_dirty);
 }
 
 // ---- the second client ----

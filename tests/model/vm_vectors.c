@@ -85,6 +85,7 @@ static void *swap_in_over(void *argument)
 static void run_overlap(void)
 {
     begin(OVERLAP_CACHE, OVERLAP_PAGES);
+    OK(dsm_swap_in(segment, hold_all(segment), 0, DSM_NO_PAGE)); // it needs its own frames again
     run_threads(swap_in_over, 2);
     end();
 }
