@@ -113,7 +113,7 @@ static void do_swap_in(struct worker *w)
         flags &= all_may_be_killed(interval) ? ~0U : ~(unsigned)DSM_KILL;
     }
     if ((flags & DSM_PIN) != 0) {
-        if (w->held_count == HELD_MOST) {
+        if (w->held_count == (model_options.threads > 4 ? 1 : HELD_MOST)) { // never all the frames
             do_unpin(w);
         }
         interval.count = interval.count > PIN_PAGES_MOST ? PIN_PAGES_MOST : interval.count;
