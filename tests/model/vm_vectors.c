@@ -37,19 +37,14 @@ static void end(void)
     OK(dsm_close(session));
 }
 
-static void *with_number(void *(*run)(void *), pthread_t *thread, uint64_t number)
-{
-    static uint64_t numbers[THREADS_MOST];
-    numbers[number] = number;
-    CHECK(pthread_create(thread, NULL, run, &numbers[number]) == 0);
-    return NULL;
-}
-
+// Each thread is given its number.
 static void run_threads(void *(*run)(void *), uint64_t count)
 {
+    static uint64_t numbers[THREADS_MOST];
     pthread_t threads[THREADS_MOST];
     for (uint64_t i = 0; i < count; i++) {
-        (void)with_number(run, &threads[i], i);
+        numbers[i] = i;
+        CHECK(pthread_create(&threads[i], NULL, run, &numbers[i]) == 0);
     }
     for (uint64_t i = 0; i < count; i++) {
         CHECK(pthread_join(threads[i], NULL) == 0);
