@@ -11,7 +11,7 @@ static const char *advice(int error)
 {
     switch (error) {
     case -EFAULT:
-        return "the interval reaches beyond the segment's last page";
+        return "there is no such page: it lies beyond the segment's last, or was given up";
     case -EREMOTEIO:
         return "the server refused the request";
     case -EIO:
@@ -22,6 +22,8 @@ static const char *advice(int error)
         return "no frame: too many pages are pinned for DSM_CACHE, or the system has no memory";
     case -EROFS:
         return "the page is read-only";
+    case -EBUSY:
+        return "the page is pinned: call dsm_unpin first";
     case -ENOSPC:
         return "the server has no room for this DSM_NORESERVE segment; the page stays changed here";
     default:
@@ -163,7 +165,8 @@ static int laundry_error(dsm_segment *segment, uint64_t *page)
     return error;
 }
 
-DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over)
+static int clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over,
+                 enum call_kind kind)
 {
     int error = api_alive();
     if (error != 0) {
@@ -176,7 +179,7 @@ DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *pas
         return error;
     }
     struct call call = {
-        .kind = CALL_CLEAN,
+        .kind = kind,
         .segment = &segment->segment,
         .page = interval.page,
         .count = interval.count,
@@ -196,6 +199,16 @@ DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *pas
     return mended ? 0 : page_error(segment, before, segment->segment.index, laundry_page);
 }
 
+DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over)
+{
+    return clean(segment, interval, passed_over, CALL_CLEAN);
+}
+
+int segment_clean_all(dsm_segment *segment)
+{
+    return clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL, CALL_CLEAN_ALL);
+}
+
 DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval)
 {
     int error = api_alive();
@@ -203,21 +216,53 @@ DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval)
     return error != 0 ? error : pager_age(&segment->segment, interval.page, interval.count);
 }
 
-static enum dsm_data data_of(const struct page_table *table, const struct page_entry *entry)
+DSM_API int dsm_set_data_state(dsm_segment *segment, dsm_interval interval, enum dsm_data data)
 {
-    switch (page_state(table, entry)) {
-    case PAGE_NONE:
-        return DSM_DATA_NONE;
-    case PAGE_UNDEFINED:
-    case PAGE_FILLING:
-        return DSM_DATA_UNDEFINED;
-    default:
-        break;
+    int error = api_alive();
+    if (error != 0) {
+        return error;
     }
-    if (page_has(entry, PAGE_CHANGED)) {
-        return DSM_DATA_CHANGED;
+    dsm *session = segment->session;
+    if (data > DSM_DATA_CHANGED || !segment->segment.writable) {
+        return error_set(-EINVAL, segment->segment.name, interval.page, session->server,
+                         "dsm_set_data_state: there is no such state, or the segment is not open "
+                         "for writing.");
     }
-    return page_has(entry, PAGE_UNBACKED) ? DSM_DATA_UNDEFINED : DSM_DATA_UNCHANGED;
+    error = check_end(segment, interval);
+    if (error != 0) {
+        return error;
+    }
+    struct call call = {
+        .kind = CALL_DATA_STATE,
+        .segment = &segment->segment,
+        .page = interval.page,
+        .count = interval.count,
+        .flags = data,
+    };
+    error = pager_call(&session->pager, &call);
+    return error != 0 ? page_error(segment, error, call.failed_segment, call.failed_page) : 0;
+}
+
+static int protect(dsm_segment *segment, dsm_interval interval, bool read_only)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_end(segment, interval);
+    if (error != 0) {
+        return error;
+    }
+    uint64_t failed = interval.page;
+    error = pager_protect(&segment->segment, interval.page, interval.count, read_only, &failed);
+    return error != 0 ? page_error(segment, error, segment->segment.index, failed) : 0;
+}
+
+DSM_API int dsm_make_read_only(dsm_segment *segment, dsm_interval interval)
+{
+    return protect(segment, interval, true);
+}
+
+DSM_API int dsm_make_read_write(dsm_segment *segment, dsm_interval interval)
+{
+    return protect(segment, interval, false);
 }
 
 DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *info)
@@ -234,7 +279,7 @@ DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *i
     enum page_state state = page_state(&s->table, entry);
     bool resident = state == PAGE_RESIDENT || state == PAGE_WRITING;
     *info = (dsm_page_info){
-        .data = data_of(&s->table, entry),
+        .data = pager_data(s, entry),
         .resident = resident,
         .needs_cleaning = resident && (page_word(entry) & (PAGE_DIRTY | PAGE_SENT)) != 0,
         .read_only = !s->writable || page_has(entry, PAGE_READ_ONLY),

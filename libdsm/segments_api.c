@@ -232,7 +232,7 @@ static int clean_all(dsm_segment *segment)
         segment->ephemeral) {
         return 0;
     }
-    return dsm_clean(segment, (dsm_interval){0, segment->segment.table.pages}, NULL);
+    return segment_clean_all(segment);
 }
 
 int segment_drop(dsm_segment *segment)

@@ -34,7 +34,8 @@ struct dsm {
 
 // Closes whatever happens: what cannot be cleaned is lost. The cleaning's error, else that of the closing.
 int segment_drop(dsm_segment *segment);
-int api_alive(void); // 0, or -ECHILD in a forked child
+int segment_clean_all(dsm_segment *segment); // as dsm_clean, at its close
+int api_alive(void);                         // 0, or -ECHILD in a forked child
 // The process' session. get opens one when there is none; present gives NULL, without wait also while another thread opens
 // or closes it.
 int api_session_get(dsm **session);

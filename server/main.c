@@ -59,6 +59,9 @@ struct daemon {
     char **argv; // read again with the configuration
 };
 
+// argp in libc looks for this name, so it must be seen from there.
+__attribute__((visibility("default"))) const char *argp_program_version = "dsmd " DSM_VERSION;
+
 // The alarm of stop().
 static void stop_now(int signal)
 {

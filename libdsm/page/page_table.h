@@ -33,7 +33,8 @@ enum page_flag {                 // bits of the word above the state
     PAGE_UNBACKED = 1 << 13,     // resident, and the server has no contents worth reading
     PAGE_CHANGED = 1 << 14,      // the program's mark: a store happened
     PAGE_SENT = 1 << 15,         // was dirty; its contents are on their way to the server
-    PAGE_CHANGE_COUNT = 1 << 16, // one in the count of changes, which has the bits from here up
+    PAGE_DEFINED = 1 << 16,      // the program's mark: its zeros are contents
+    PAGE_CHANGE_COUNT = 1 << 17, // one in the count of changes, which has the bits from here up
 };
 #define PAGE_OPEN (PAGE_OPEN_READ | PAGE_OPEN_WRITE)
 

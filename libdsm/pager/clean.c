@@ -169,7 +169,8 @@ static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
 static enum outcome consider(struct clean *c)
 {
     struct page_entry *entry = entry_of(c, c->page);
-    if (c->page % PAGE_CHUNK == 0 && c->segment->table.chunk_resident[c->page / PAGE_CHUNK] == 0) {
+    if (c->page % PAGE_CHUNK == 0 && (c->all || c->segment->none_pages == 0) &&
+        c->segment->table.chunk_resident[c->page / PAGE_CHUNK] == 0) {
         return OUT_SKIP_CHUNK;
     }
     switch (page_state(&c->segment->table, entry)) {
@@ -181,7 +182,7 @@ static enum outcome consider(struct clean *c)
     case PAGE_KILLING:
         return OUT_WAIT_PAGE;
     case PAGE_NONE:
-        return OUT_FAULT;
+        return c->all ? OUT_CANT : OUT_FAULT;
     default:
         return OUT_CANT; // absent: nothing here differs from the server
     }

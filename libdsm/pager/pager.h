@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "dsm/dsm.h"
 #include "libdsm/backing/backing.h"
 #include "libdsm/page/page_table.h"
 #include "libdsm/policy/read_ahead.h"
@@ -43,6 +44,7 @@ struct segment {
     struct trap_view view;
     struct read_ahead ahead; // (L)
     uint64_t pinned_pages;   // (L)
+    uint64_t none_pages;     // (L) in state NONE
     uint32_t users;          // (L) our own threads at work on it
     int laundry_error;       // (L) of the first page that the laundry could not write
     uint64_t laundry_page;   // (L)
@@ -55,7 +57,7 @@ struct fault_request {
     uint64_t page;
 };
 
-enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_PREFETCH };
+enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_CLEAN_ALL, CALL_DATA_STATE, CALL_PREFETCH };
 struct
     call { // of the program, carried out by a worker, so that its thread may take signals meanwhile
     _Atomic uint32_t state; // 0 free, 1 taken, 2 queued, 3 done: a futex
@@ -195,6 +197,7 @@ struct clean {
     uint64_t page, end;
     int64_t deadline;
     uint64_t passed_over;
+    bool all; // of the segment, at its close: pages that are none are no error
     // the room's own
     struct backing_lane *lane;
     struct backing_run run;
@@ -213,6 +216,20 @@ int clean_end(struct clean *clean);
 // Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in.
 int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
                  int64_t deadline);
+
+// ---- data_state.c ----
+struct data_change {
+    struct segment *segment;
+    uint64_t page, end;
+    enum dsm_data data;
+    int64_t deadline;
+    // the room's own
+    uint64_t stop; // of the run in hand
+    int error;
+    uint64_t failed_page;
+};
+int pager_set_data(struct data_change *change);
+enum dsm_data pager_data(const struct segment *segment, const struct page_entry *entry); // (L)
 
 // ---- fault.c ----
 enum trap_verdict pager_fault(const struct trap_fault *fault);
@@ -237,6 +254,9 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base);
 void pager_detach(struct segment *segment); // waits for pages in transit; frames are dropped
 int pager_unpin(struct segment *segment, uint64_t page, uint64_t count);
 int pager_age(struct segment *segment, uint64_t page, uint64_t count);
+// Checks all pages, then changes all. -EFAULT, -EBUSY, -ENOMEM: *failed says which page.
+int pager_protect(struct segment *segment, uint64_t page, uint64_t count, bool read_only,
+                  uint64_t *failed);
 struct segment *pager_find(struct pager *pager, uintptr_t address);
 // (L) Keeps a segment from being detached while a thread of ours is at work on it. NULL: gone.
 struct segment *pager_use(struct pager *pager, uint32_t index);

@@ -146,47 +146,53 @@ void pager_detach(struct segment *segment)
     atomic_store(&pager->views[i].segment, NULL);
 }
 
-int pager_unpin(struct segment *segment, uint64_t page, uint64_t count)
+// Cedar's DoInterval: one page at a time, the lock given back in between.
+static int each_page(struct segment *segment, uint64_t page, uint64_t count,
+                     void (*work)(struct segment *segment, uint64_t page))
 {
-    struct pager *pager = segment->pager;
     uint64_t pages = segment->table.pages;
     if (page > pages || count > pages - page) {
         return -EFAULT;
     }
     for (uint64_t i = 0; i < count; i++) {
         sync_mask mask = sync_block_signals();
-        lock_acquire(&pager->lock);
-        struct page_entry *entry = page_at(&segment->table, page + i);
-        if (entry->pins > 0 && --entry->pins == 0) {
-            pager->pinned_bytes -= segment->page_bytes;
-            segment->pinned_pages--;
-            (void)atomic_fetch_add(&pager->frames_word, 1);
-        }
-        lock_release(&pager->lock);
+        lock_acquire(&segment->pager->lock);
+        work(segment, page + i);
+        lock_release(&segment->pager->lock);
         sync_restore_signals(mask);
     }
-    sync_wake(&pager->frames_word, INT_MAX);
     return 0;
+}
+
+static void unpin_page(struct segment *segment, uint64_t page)
+{
+    struct pager *pager = segment->pager;
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (entry->pins > 0 && --entry->pins == 0) {
+        pager->pinned_bytes -= segment->page_bytes;
+        segment->pinned_pages--;
+        (void)atomic_fetch_add(&pager->frames_word, 1);
+    }
+}
+
+int pager_unpin(struct segment *segment, uint64_t page, uint64_t count)
+{
+    int error = each_page(segment, page, count, unpin_page);
+    sync_wake(&segment->pager->frames_word, INT_MAX);
+    return error;
+}
+
+static void age_page(struct segment *segment, uint64_t page)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    enum page_state state = page_state(&segment->table, entry);
+    if ((state == PAGE_RESIDENT || state == PAGE_WRITING) && entry->pins == 0) {
+        replacement_age(&segment->pager->replacement, entry->frame);
+        page_set(&segment->table, entry, PAGE_AGED, 0);
+    }
 }
 
 int pager_age(struct segment *segment, uint64_t page, uint64_t count)
 {
-    struct pager *pager = segment->pager;
-    uint64_t pages = segment->table.pages;
-    if (page > pages || count > pages - page) {
-        return -EFAULT;
-    }
-    for (uint64_t i = 0; i < count; i++) {
-        sync_mask mask = sync_block_signals();
-        lock_acquire(&pager->lock);
-        struct page_entry *entry = page_at(&segment->table, page + i);
-        enum page_state state = page_state(&segment->table, entry);
-        if ((state == PAGE_RESIDENT || state == PAGE_WRITING) && entry->pins == 0) {
-            replacement_age(&pager->replacement, entry->frame);
-            page_set(&segment->table, entry, PAGE_AGED, 0);
-        }
-        lock_release(&pager->lock);
-        sync_restore_signals(mask);
-    }
-    return 0;
+    return each_page(segment, page, count, age_page);
 }

@@ -64,14 +64,14 @@ static void kill_contents(struct swap *s, struct page_entry *entry)
                                       sizeof zeros);
     }
     if (protection_of(entry) != TRAP_READ_WRITE) {
-        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED);
+        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED | PAGE_DEFINED);
     }
 }
 
 static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
 {
     struct segment *segment = s->segment;
-    if ((s->flags & DSM_KILL) != 0 && page_has(entry, PAGE_READ_ONLY)) {
+    if ((s->flags & (DSM_KILL | DSM_WRITE)) != 0 && page_has(entry, PAGE_READ_ONLY)) {
         s->error = -EROFS;
         return IN_FAULT;
     }
@@ -119,7 +119,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
     struct step step = {.outcome = IN_FAULT};
     bool kill = (s->flags & DSM_KILL) != 0;
     bool read = state == PAGE_BACKING && !kill;
-    if (kill && page_has(entry, PAGE_READ_ONLY)) {
+    if ((s->flags & (DSM_KILL | DSM_WRITE)) != 0 && page_has(entry, PAGE_READ_ONLY)) {
         s->error = -EROFS;
         return step;
     }

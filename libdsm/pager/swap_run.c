@@ -90,7 +90,7 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
             set |= PAGE_AHEAD;
         }
         // What was killed is undefined, whatever was stored into it before.
-        uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED : 0;
+        uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED | PAGE_DEFINED : 0;
         page_set(&segment->table, entry, set, PAGE_REQUESTED | clear);
     }
     for (uint64_t i = 0; i < count;) {

@@ -166,11 +166,26 @@ static void run_clean(struct pager *pager, struct call *call)
         .page = call->page,
         .end = call->page + call->count,
         .deadline = pager_deadline(pager),
+        .all = call->kind == CALL_CLEAN_ALL,
     };
     call->error = pager_clean(&clean);
     call->failed_page = clean.failed_page;
     call->failed_segment = call->segment->index;
     call->passed_over = clean.passed_over;
+}
+
+static void run_data_state(struct pager *pager, struct call *call)
+{
+    struct data_change change = {
+        .segment = call->segment,
+        .page = call->page,
+        .end = call->page + call->count,
+        .data = (enum dsm_data)call->flags,
+        .deadline = pager_deadline(pager),
+    };
+    call->error = pager_set_data(&change);
+    call->failed_page = change.failed_page;
+    call->failed_segment = call->segment->index;
 }
 
 static struct call *next_call(struct pager *pager)
@@ -192,6 +207,8 @@ static void run_call(struct pager *pager, struct call *call)
     }
     if (call->kind == CALL_SWAP_IN) {
         run_swap_in(pager, call);
+    } else if (call->kind == CALL_DATA_STATE) {
+        run_data_state(pager, call);
     } else {
         run_clean(pager, call);
     }

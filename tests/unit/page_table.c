@@ -18,9 +18,9 @@
 static const char *const moves[PAGE_STATE_COUNT] = {
     //  utouch none undef back fill kill read resi writ disc lost
     [PAGE_UNTOUCHED] = "...........",  // stands for UNDEFINED or BACKING, and moves as these
-    [PAGE_NONE] = "...........",       //
-    [PAGE_UNDEFINED] = "....x......",  // gets memory
-    [PAGE_BACKING] = ".....xx...x",    // is killed, read, or found lost
+    [PAGE_NONE] = "..x........",       // has backing again
+    [PAGE_UNDEFINED] = ".x..x......",  // is given up, gets memory
+    [PAGE_BACKING] = "..x..xx...x",    // is given up, killed, read, or found lost
     [PAGE_FILLING] = "..x....x...",    // in, or back
     [PAGE_KILLING] = "...x...x...",    //
     [PAGE_READING] = "...x...x...",    //

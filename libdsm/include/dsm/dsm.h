@@ -133,6 +133,12 @@ DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *pas
 /* Makes the pages the next victims of replacement, in this order. No I/O. Source: Age. */
 DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval);
 
+/* No more stores into these pages: they reach the program's own handler of SIGSEGV, with the address. Of this process' opening
+ * alone; no I/O; a changed page can still be cleaned. Checks all pages, then changes all. -EBUSY: a page is pinned;
+ * -EFAULT: it was given up; -ENOMEM: the system has no mapping left. Source: MakeReadOnly, MakeReadWrite. */
+DSM_API int dsm_make_read_only(dsm_segment *segment, dsm_interval interval);
+DSM_API int dsm_make_read_write(dsm_segment *segment, dsm_interval interval);
+
 enum dsm_data { DSM_DATA_NONE, DSM_DATA_UNDEFINED, DSM_DATA_UNCHANGED, DSM_DATA_CHANGED };
 typedef struct dsm_page_info {
     enum dsm_data data;     /* the program's mark */
@@ -144,6 +150,12 @@ typedef struct dsm_page_info {
 } dsm_page_info;
 DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page,
                            dsm_page_info *info); /* Source: State */
+/* Says what the pages' contents are. NONE: neither memory nor backing any more; touches reach the program's handler of SIGSEGV until it
+ * is UNDEFINED again. UNDEFINED: contents are given up, without I/O; loads give zeros (another opening may see the old ones). UNCHANGED,
+ * CHANGED: the program's mark alone; the next store makes it CHANGED. Whether a page needs cleaning does not depend on it.
+ * Waits for pages on their way. -EBUSY: a page is pinned; -EFAULT: a mark for one that was given up; -EINVAL; NONE also
+ * as dsm_clean. Nothing is changed unless all pages may be. Source: SetDataState. */
+DSM_API int dsm_set_data_state(dsm_segment *segment, dsm_interval interval, enum dsm_data data);
 
 /* ---- counters, threads, errors -------------------------------------------------------------------------------- */
 

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# The rows of Cedar's operations, each by its name there, through the public interface against a dsmd.
+if(NOT TARGET dsm)
+  return()
+endif()
+set(vm_folder ${CMAKE_CURRENT_LIST_DIR})
+add_executable(hold_states ${vm_folder}/hold_states.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_states PRIVATE dsm Threads::Threads)
+
+function(add_vm_test name script) # add_vm_test(name script.sh ARGUMENT...)
+  add_test(NAME vm.${name} COMMAND ${vm_folder}/${script} ${ARGN})
+  set_tests_properties(vm.${name} PROPERTIES LABELS e2e TIMEOUT 200 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+endfunction()
+add_vm_test(SetDataState.undefined hold.sh hold_states undefined)
+add_vm_test(SetDataState.unchanged-changed hold.sh hold_states marks)
+add_vm_test(SetDataState.refused hold.sh hold_states refused)
+add_vm_test(Pin.Unpin hold.sh hold_states pin)
+add_vm_test(SwapIn.kill-pin-without-server hold_paused.sh hold_states kill-pin)
+if(DSM_SANITIZE STREQUAL "") # sanitizers have a handler of SIGSEGV
+  add_vm_test(SetDataState.none vm_none.sh)
+  add_vm_test(MakeReadOnly.MakeReadWrite hold.sh hold_states read-only)
+endif()
