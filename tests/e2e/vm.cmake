@@ -21,3 +21,13 @@ if(DSM_SANITIZE STREQUAL "") # sanitizers have a handler of SIGSEGV
   add_vm_test(SetDataState.none vm_none.sh)
   add_vm_test(MakeReadOnly.MakeReadWrite hold.sh hold_states read-only)
 endif()
+
+add_executable(hold_calls ${vm_folder}/hold_calls.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_calls PRIVATE dsm Threads::Threads)
+foreach(role file edge pipe datagram refused)
+  add_vm_test(SystemCalls.${role} hold.sh hold_calls ${role})
+endforeach()
+if(DSM_SANITIZE STREQUAL "") # sanitizers look at what system calls are given
+  add_vm_test(SystemCalls.unpinned hold.sh hold_calls unpinned)
+  add_vm_test(SystemCalls.madvise hold.sh hold_calls madvise)
+endif()

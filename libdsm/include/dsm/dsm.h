@@ -16,6 +16,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -156,6 +157,17 @@ DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page,
  * Waits for pages on their way. -EBUSY: a page is pinned; -EFAULT: a mark for one that was given up; -EINVAL; NONE also
  * as dsm_clean. Nothing is changed unless all pages may be. Source: SetDataState. */
 DSM_API int dsm_set_data_state(dsm_segment *segment, dsm_interval interval, enum dsm_data data);
+
+/* ---- system calls --------------------------------------------------------------------------------------------- */
+
+/* As read(2), write(2), pread(2) and pwrite(2), but return a negative errno value, and the buffer may lie in segments, beside them
+ * or across their edges: its pages are pinned around the call, at most a quarter of the cache or 1 MiB at a time. Files are
+ * gone on with; of anything else (pipe, socket, terminal) one piece is transferred: expect short counts. Also as dsm_swap_in:
+ * -EINVAL, -EROFS for memory that cannot be stored into, -ENOMEM too many pins of others. */
+DSM_API ssize_t dsm_read(int fd, void *buffer, size_t bytes);
+DSM_API ssize_t dsm_write(int fd, const void *buffer, size_t bytes);
+DSM_API ssize_t dsm_pread(int fd, void *buffer, size_t bytes, off_t offset);
+DSM_API ssize_t dsm_pwrite(int fd, const void *buffer, size_t bytes, off_t offset);
 
 /* ---- counters, threads, errors -------------------------------------------------------------------------------- */
 
