@@ -153,6 +153,7 @@ static void run_refused(void)
         CHECK(dsm_error()->page == 9 && data_of(8) == before, "half of it was done");
     }
     RESULT(dsm_make_read_only(segment, pages(8, 2)), -EBUSY);
+    CHECK(hold_state(segment, 8).read_only == 0, "half of it was done");
     RESULT(dsm_set_data_state(segment, pages(8, 1), (enum dsm_data)77), -EINVAL);
     RESULT(dsm_set_data_state(segment, pages(PAGES - 1, 2), DSM_DATA_NONE), -EFAULT);
     CHECK(dsm_error()->page == PAGES && data_of(PAGES - 1) != DSM_DATA_NONE);
