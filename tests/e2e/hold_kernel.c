@@ -3,6 +3,7 @@
 // What the program asks of the kernel beside us: threads that block SIGSEGV, and memory that is to be locked. In each case
 // the manual says what happens (dsm(7), RULES), and here it does.
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -78,11 +79,12 @@ static void run_blocked_pinned(void)
 static uint64_t resident_bytes(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long total = 0;
-    unsigned long resident = 0;
-    CHECK(file != NULL && fscanf(file, "%lu %lu", &total, &resident) == 2);
+    char line[128] = "";
+    CHECK(file != NULL && fgets(line, sizeof line, file) != NULL);
     (void)fclose(file);
-    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    char *second = strchr(line, ' '); // total, resident, ...
+    CHECK(second != NULL);
+    return strtoull(second, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static void work_under(int flags)

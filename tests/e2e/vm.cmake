@@ -31,3 +31,10 @@ if(DSM_SANITIZE STREQUAL "") # sanitizers look at what system calls are given
   add_vm_test(SystemCalls.unpinned hold.sh hold_calls unpinned)
   add_vm_test(SystemCalls.madvise hold.sh hold_calls madvise)
 endif()
+
+add_executable(hold_laundry ${vm_folder}/hold_laundry.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_laundry PRIVATE dsm Threads::Threads)
+add_vm_test(Laundry.failed vm_laundry.sh)
+if(DSM_SANITIZE STREQUAL "")
+  add_vm_test(Laundry.few-dirty-victims hold.sh hold_laundry rate)
+endif()

@@ -27,8 +27,8 @@ void jacobi_row(double *to, const double *above, const double *row, const double
 
 double *jacobi_local(uint64_t rows, uint64_t columns, unsigned steps)
 {
-    double *old = malloc(rows * columns * sizeof(double));
-    double *new = malloc(rows * columns * sizeof(double));
+    double *old = calloc(rows * columns, sizeof(double));
+    double *new = calloc(rows * columns, sizeof(double));
     if (old == NULL || new == NULL) {
         free(old);
         free(new);
@@ -50,13 +50,20 @@ double *jacobi_local(uint64_t rows, uint64_t columns, unsigned steps)
     return old;
 }
 
+static uint64_t bits(double value)
+{
+    uint64_t word;
+    memcpy(&word, &value, sizeof word);
+    return word;
+}
+
 uint64_t jacobi_differences(const char *program, const double *found, const double *expected,
                             uint64_t values)
 {
     enum { SHOWN = 10 };
     uint64_t count = 0;
     for (uint64_t i = 0; i < values; i++) {
-        if (memcmp(&found[i], &expected[i], sizeof(double)) != 0 && count++ < SHOWN) {
+        if (bits(found[i]) != bits(expected[i]) && count++ < SHOWN) {
             fprintf(stderr, "%s: value %llu is %.17g, not %.17g\n", program, (unsigned long long)i,
                     found[i], expected[i]);
         }

@@ -88,8 +88,12 @@ int scenario_frames(struct scenario *s, char **words, int count)
             scenario_say(s, "more than %d frames", SCENARIO_FRAMES);
             return -EINVAL;
         }
-        s->frames[s->frame_count++] = (struct scenario_frame){
-            .page = page, .state = is_free ? 'F' : *end, .fails = !is_free && end[1] == '!'};
+        struct scenario_frame *frame = &s->frames[s->frame_count++];
+        *frame = (struct scenario_frame){.page = page, .state = 'F'};
+        if (!is_free) {
+            frame->state = *end;
+            frame->fails = end[1] == '!';
+        }
     }
     return 0;
 }

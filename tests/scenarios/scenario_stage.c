@@ -175,16 +175,28 @@ char scenario_state(struct scenario *s, uint64_t page)
     if (dsm_page_state(s->segment, page, &info) != 0) {
         return '?';
     }
+    if (!info.resident && info.data == DSM_DATA_NONE) {
+        return 'N';
+    }
+    if (!info.resident && info.data == DSM_DATA_UNDEFINED) {
+        return 'U';
+    }
+    if (!info.resident && info.read_only) {
+        return 'R';
+    }
     if (!info.resident) {
-        return info.data == DSM_DATA_NONE        ? 'N'
-               : info.data == DSM_DATA_UNDEFINED ? 'U'
-               : info.read_only                  ? 'R'
-                                                 : 'O';
+        return 'O';
     }
     if (info.pin_count > 0) {
         return 'P';
     }
-    return info.needs_cleaning ? 'D' : info.data == DSM_DATA_UNDEFINED ? 'K' : 'C';
+    if (info.needs_cleaning) {
+        return 'D';
+    }
+    if (info.data == DSM_DATA_UNDEFINED) {
+        return 'K';
+    }
+    return 'C';
 }
 
 static void unpin_all(struct scenario *s)

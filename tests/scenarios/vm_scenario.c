@@ -19,7 +19,7 @@ void scenario_say(struct scenario *s, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     printf("%s:%u: ", s->file, s->line);
-    vprintf(format, arguments);
+    vprintf(format, arguments); // NOLINT(clang-analyzer-valist.Uninitialized): it is begun above
     printf("\n");
     va_end(arguments);
     s->differs = true;
