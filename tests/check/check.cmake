@@ -11,6 +11,7 @@ add_check(selftest)
 add_test(NAME check.mutants COMMAND ${CMAKE_SOURCE_DIR}/tests/mutants/run --check)
 set_tests_properties(check.mutants PROPERTIES LABELS "check;plain-only" TIMEOUT 120)
 add_check(commands ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+add_check(rows ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 add_check(tidy ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 set_tests_properties(check.tidy PROPERTIES LABELS "check;plain-only;slow" TIMEOUT 900 PROCESSORS 2)
 

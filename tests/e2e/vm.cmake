@@ -38,3 +38,11 @@ add_vm_test(Laundry.failed vm_laundry.sh)
 if(DSM_SANITIZE STREQUAL "")
   add_vm_test(Laundry.few-dirty-victims hold.sh hold_laundry rate)
 endif()
+
+add_executable(hold_maps ${vm_folder}/hold_maps.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_maps PRIVATE dsm Threads::Threads)
+if(DSM_SANITIZE STREQUAL "") # sanitizers have mappings of their own
+  add_vm_test(MapBudget.lowered hold.sh hold_maps budget)
+  set_property(TEST vm.MapBudget.lowered APPEND PROPERTY ENVIRONMENT DSM_MAP_LIMIT=7000)
+  add_vm_test(MapBudget.used-up hold.sh hold_maps used-up)
+endif()
