@@ -333,8 +333,9 @@ static void request_done(struct segment *segment, uint64_t page, int error)
     page_wake(&segment->table, entry);
 }
 
-static int swap_in_for_fault(struct segment *segment, const struct fault_request *request,
-                             uint32_t run)
+// True: the request is settled, with its page. What is asked for the page from now on is another request.
+static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
+                              uint32_t run, int *error)
 {
     struct pager *pager = segment->pager;
     struct swap swap = {
@@ -350,7 +351,8 @@ static int swap_in_for_fault(struct segment *segment, const struct fault_request
         .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
                                                          : pager_deadline(pager),
     };
-    return pager_swap_in(&swap);
+    *error = pager_swap_in(&swap);
+    return swap.demand_settled;
 }
 
 void pager_serve(struct pager *pager, const struct fault_request *request)
@@ -361,8 +363,11 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
         lock_release(&pager->lock);
         return;
     }
-    int error = 0;
-    if (request->page < segment->table.pages) { // else the segment's place was taken by another one
+    // Else the segment's place was taken by another one, or the page came otherwise and the request went with it.
+    if (request->page < segment->table.pages &&
+        page_has(page_at(&segment->table, request->page), PAGE_REQUESTED)) {
+        int error = 0;
+        bool settled = false;
         enum page_state state =
             page_state(&segment->table, page_at(&segment->table, request->page));
         if (state == PAGE_BACKING ||
@@ -370,10 +375,12 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
             // Pages without contents are dear to guess at: each takes memory, none saves a request.
             uint32_t run = state == PAGE_BACKING ? run_length(segment, request->page, state) : 1;
             lock_release(&pager->lock);
-            error = swap_in_for_fault(segment, request, run);
+            settled = swap_in_for_fault(segment, request, run, &error);
             lock_acquire(&pager->lock);
         }
-        request_done(segment, request->page, error);
+        if (!settled) {
+            request_done(segment, request->page, error);
+        }
     }
     pager_leave(segment);
     lock_release(&pager->lock);

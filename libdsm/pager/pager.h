@@ -184,6 +184,8 @@ struct swap {
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
+    bool
+        demand_settled; // the demanded page is in, or its failure was told: a request for it is another's
     int error;
     uint64_t failed_page;
     struct segment *failed_segment;

@@ -76,6 +76,7 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
     struct segment *segment = s->segment;
     for (uint64_t i = 0; i < count; i++) {
         struct page_entry *entry = entry_of(s, page + i);
+        s->demand_settled |= s->demand == page + i;
         bool unbacked = page_state(&segment->table, entry) != PAGE_READING;
         entry->frame = replacement_add(&s->pager->replacement, segment->index, page + i);
         INVARIANT(entry->frame != FRAME_NONE);
@@ -141,6 +142,7 @@ void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error)
         if (error != 0) { // those after the first were never tried
             entry->error = i == 0 ? pager_error_code(error) : PAGER_ERROR_RETRY;
             entry->attempts++;
+            s->demand_settled |= s->demand == page + i;
         }
         page_set(&segment->table, entry, 0, PAGE_REQUESTED);
         page_wake(&segment->table, entry);

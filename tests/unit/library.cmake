@@ -11,5 +11,6 @@ if(TARGET dsm_core)
                   ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
                   LIBRARIES dsm_core)
   endforeach()
+  target_link_options(unit_pager_failures PRIVATE -Wl,--wrap=backing_give)
   target_link_options(unit_pager_allocations PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 endif()

@@ -5,6 +5,7 @@
 #include "tests/unit/pager_rig.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -193,6 +194,52 @@ static void a_failed_touch_is_sigbus_and_works_later(void **state)
         assert_int_equal(rig_state(3), PAGE_BACKING);
     }
     assert_int_equal(STAT_GET(&rig.stat, faults_failed), 20);
+    rig_stop();
+}
+
+// A worker that is slow to finish after its page failed: linked by --wrap, it waits here with nothing of the page in hand.
+void __real_backing_give(struct backing_lane *lane);
+void __wrap_backing_give(struct backing_lane *lane);
+static _Atomic int slow_gives;
+
+void __wrap_backing_give(struct backing_lane *lane)
+{
+    int left = atomic_load(&slow_gives);
+    __real_backing_give(lane);
+    if (left > 0 && atomic_compare_exchange_strong(&slow_gives, &left, left - 1)) {
+        (void)usleep(100000);
+    }
+}
+
+static void *release_later(void *unused)
+{
+    (void)unused;
+    (void)usleep(300000);
+    rig_release(&rig.hold);
+    return NULL;
+}
+
+// The next touch of the page asks again while that worker still finishes: its failure is not that one's, nor its request.
+static void a_failure_is_told_to_its_own_waiters(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
+    catch (SIGBUS);
+    for (int i = 0; i < 3; i++) {
+        rig_reset();
+        rig.fail_read = 3;
+        atomic_store(&slow_gives, 1);
+        assert_int_equal(touch(3), SIGBUS);
+        atomic_store(&rig.hold, 1); // until the slow worker has finished
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, release_later, NULL), 0);
+        assert_int_equal(touch(3), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        rig_expect_io("R3+1 R3+1");
+        rig_age(3, 1);
+        assert_int_equal(rig_swap_in(10 + (uint64_t)(i % 2) * 64, 64, 0), 0);
+    }
+    assert_int_equal(STAT_GET(&rig.stat, faults_failed), 3);
     rig_stop();
 }
 
@@ -431,6 +478,7 @@ int main(void)
         TEST(every_victim_fails),
         TEST(a_full_batch_is_not_a_failure),
         TEST(a_failed_touch_is_sigbus_and_works_later),
+        TEST(a_failure_is_told_to_its_own_waiters),
         TEST(a_handler_touches_another_absent_page),
         TEST(a_signal_handler_leaves_a_waiting_touch),
         TEST(a_touch_times_out),
