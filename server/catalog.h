@@ -66,7 +66,8 @@ struct catalog_open_request {
     const char *name; // or NULL and
     uint64_t id;
     bool write, takeover;
-    uint64_t epoch; // 0, or the epoch held before
+    uint64_t epoch;   // 0, or the epoch held before
+    uint64_t highest; // 0, or the highest write that the session was told of
 };
 enum wire_status catalog_segment_open(struct catalog *, struct catalog_session *,
                                       const struct catalog_open_request *, int64_t now_ms,

@@ -254,13 +254,24 @@ static enum wire_status hold(struct catalog *catalog, struct catalog_segment *se
     return WIRE_OK;
 }
 
-static enum wire_status check_epoch(const struct catalog_segment *segment,
-                                    const struct catalog_open_request *request,
-                                    struct failure *failure)
+// A session comes back: is this the segment that it knows? Looked at here, before it is open: as soon as it is,
+// its data lanes read.
+static enum wire_status check_copy(const struct catalog_segment *segment,
+                                   const struct catalog_open_request *request,
+                                   struct failure *failure)
 {
     const struct store_segment_record *record = record_of(segment);
-    if (request->epoch == 0 || request->epoch == record->epoch) {
+    uint64_t highest = store_segment_highest(segment->store);
+    if (request->epoch == 0) {
         return WIRE_OK;
+    }
+    if (request->epoch == record->epoch) {
+        return request->highest <= highest
+                   ? WIRE_OK
+                   : catalog_say(failure, WIRE_NO_SEGMENT,
+                                 "This store holds an older copy of segment \"%s\" (write %" PRIu64
+                                 ", yours is %" PRIu64 ").",
+                                 record->name, highest, request->highest);
     }
     if (request->epoch < record->epoch) {
         return catalog_say(failure, WIRE_FENCED,
@@ -306,7 +317,7 @@ static enum wire_status open_found(struct catalog *catalog, struct catalog_segme
                                    const struct catalog_open_request *request, int64_t now_ms,
                                    struct failure *failure)
 {
-    enum wire_status status = check_epoch(segment, request, failure);
+    enum wire_status status = check_copy(segment, request, failure);
     if (status != WIRE_OK) {
         return status;
     }

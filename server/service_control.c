@@ -143,6 +143,7 @@ static enum wire_status control_open(struct control *control, const Dsm__Open *o
         .write = open->write != 0,
         .takeover = open->takeover != 0,
         .epoch = open->epoch,
+        .highest = open->highest,
     };
     struct catalog_segment_view view;
     enum wire_status status =

@@ -46,6 +46,7 @@ struct backing_segment { // what page operations need to know
     _Atomic uint32_t fate;         // enum backing_fate
     _Atomic uint64_t next_version; // of the next write
     _Atomic uint64_t acknowledged; // the highest version that the server acknowledged
+    _Atomic uint32_t resumes;      // times that the keeper began to open it again
 };
 
 struct backing {
@@ -68,7 +69,8 @@ struct backing_run {
     // The room's own.
     uint32_t sent_on; // connection number, 0: not sent
     uint64_t request;
-    uint32_t done; // pages done so far, from the first
+    uint32_t resumes; // of the segment, when it was sent
+    uint32_t done;    // pages done so far, from the first
 };
 
 // What a read does with the pages as they come. place: makes room; *to NULL: fill() takes the data. deliver: the data of

@@ -206,6 +206,7 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
     open.segment = segment->id;
     open.write = write;
     open.epoch = segment->epoch;
+    open.highest = atomic_load(&segment->acknowledged);
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_OPEN;
     control.open = &open;

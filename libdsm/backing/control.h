@@ -22,7 +22,8 @@ int control_open(struct session *session, const char *name, bool write, bool tak
 int control_close(struct session *session, uint64_t id, struct failure *failure);
 int control_delete(struct session *session, const char *name, struct failure *failure);
 
-// For the keeper, on a lane that it owns: opens again by id with the epoch held. One try.
+// For the keeper, on a lane that it owns: opens again by id with the epoch held, unless the server has fewer writes than
+// it acknowledged (-ENOENT). One try.
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline);
 // The same lane: closes what it has just opened and found to be an older one. -ECONNRESET when the lane was cut, else 0.

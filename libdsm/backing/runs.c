@@ -112,6 +112,7 @@ static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t
                     int64_t deadline)
 {
     run->request = ++lane->next_request;
+    run->resumes = atomic_load(&run->segment->resumes);
     struct wire_header header = request_of(run, op);
     struct iovec pieces[LIMIT_RUN_PAGES];
     int count = op == WIRE_WRITE ? gather(run, &header, pieces) : 0;
@@ -272,6 +273,14 @@ static void acknowledge(struct backing_segment *segment, uint64_t version)
     }
 }
 
+// Who acknowledged it may be gone, and the keeper may have told the server of now a highest write without this
+// one: then only the server of now can say that it has it. First remembered, then looked: the keeper does it the
+// other way round, so one of the two sees the other.
+static bool acknowledged_by_a_former_server(const struct backing_run *run)
+{
+    return run->resumes != atomic_load(&run->segment->resumes);
+}
+
 static int take_verdict(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
 {
     uint32_t resumed = atomic_load(&lane->backing->resumed);
@@ -283,13 +292,15 @@ static int take_verdict(struct backing_lane *lane, struct backing_run *run, int6
         return error;
     }
     error = judge(lane, run, &answer, resumed);
-    if (error != -EAGAIN) {
-        uint32_t left = run->count - run->done;
-        run->done += error == 0 ? left : answer.done;
-    }
-    if (run->done > 0) { // also before the page that failed: a store without them is an older one
+    uint32_t done = error == -EAGAIN ? 0 : error == 0 ? run->count - run->done : answer.done;
+    if (run->done + done >
+        0) { // also before the page that failed: a store without them is an older one
         acknowledge(run->segment, run->version);
     }
+    if (done > 0 && acknowledged_by_a_former_server(run)) {
+        return -EAGAIN;
+    }
+    run->done += done;
     return error;
 }
 

@@ -45,8 +45,11 @@ static int resume_one(struct session *session, struct backing_lane *lane,
 {
     struct backing_segment *segment = listed->segment;
     struct control_segment info;
-    // Looked at before: once the server has it open, a write on a data lane may be acknowledged
-    // before this answer, which does not know of it, is here.
+    // Before it is open: a write that is acknowledged late, by the server of before, is told in the request or
+    // sent again (runs.c).
+    (void)atomic_fetch_add(&segment->resumes, 1);
+    // Once the server has it open, a write on a data lane may be acknowledged before this answer, which does not
+    // know of it, is here. (A server that compares by itself refuses; older ones do not.)
     uint64_t acknowledged = atomic_load(&segment->acknowledged);
     int error = control_resume(lane, segment, listed->write, &info, sync_after_ms(LIMIT_RPC_MS));
     switch (error) {

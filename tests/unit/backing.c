@@ -5,6 +5,7 @@
 #include "tests/unit/backing_rig.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #include "dsm/dsm.h"
@@ -185,6 +186,30 @@ static void statuses_of_writes(void **state)
 }
 
 // A server that says "not now" is asked again after a pause, not as fast as the wire can carry it.
+// The answer to a write of before the segment was opened again: who gave it may be gone with what it wrote.
+static void a_late_acknowledgement_is_asked_for_again(void **state)
+{
+    (void)state;
+    struct backing_lane *lane = start(4096);
+    static uint8_t contents[8 * 4096];
+    memset(contents, 7, sizeof contents);
+    data_pages(0xff, 8);
+    struct backing_run run = run_of(8);
+    run.contents = contents;
+    run.version = 70;
+    backing_write_send(lane, &run, soon());
+    (void)poll(NULL, 0, 50); // the answer is here
+    (void)atomic_fetch_add(&rig.segment.resumes, 1);
+    uint64_t retries = STAT_GET(&rig.stat, retries);
+    uint64_t sent = STAT_GET(&rig.stat, write_requests);
+    assert_int_equal(backing_write_receive(lane, &run, soon()), 0);
+    assert_int_equal(run.done, 8);
+    assert_int_equal(STAT_GET(&rig.stat, retries) - retries, 1);
+    assert_int_equal(STAT_GET(&rig.stat, write_requests) - sent, 1);
+    assert_int_equal(atomic_load(&rig.segment.acknowledged), 70);
+    stop(lane);
+}
+
 static void not_now_is_not_asked_in_a_loop(void **state)
 {
     (void)state;
@@ -312,6 +337,7 @@ int main(void)
         cmocka_unit_test(a_lane_that_is_down_is_waited_for),
         cmocka_unit_test(statuses_of_reads),
         cmocka_unit_test(statuses_of_writes),
+        cmocka_unit_test(a_late_acknowledgement_is_asked_for_again),
         cmocka_unit_test(not_now_is_not_asked_in_a_loop),
         cmocka_unit_test(answers_are_not_believed),
         cmocka_unit_test(answers_are_not_mixed_up),

@@ -209,6 +209,10 @@ static void test_restart_with_writer(void **state)
     assert_int_equal(remove_as(world, two, "a", 7), WIRE_BUSY);
     one = session_of(world, 1);
     assert_int_equal(touch(world, one, id, 1, WIRE_DISCARD), WIRE_NOT_OPEN);
+    // An older copy of the same epoch: not for a moment is it open.
+    assert_int_equal(resume_written(world, one, id, 1, 1), WIRE_NO_SEGMENT);
+    assert_named(world, "older copy");
+    assert_int_equal(touch(world, one, id, 1, WIRE_READ), WIRE_NOT_OPEN);
     assert_int_equal(resume(world, one, id, true, 1), WIRE_OK);
     assert_int_equal(world->view.record.epoch, 1);
     assert_int_equal(touch(world, one, id, 1, WIRE_DISCARD), WIRE_OK);

@@ -115,6 +115,15 @@ enum wire_status resume(struct world *world, struct catalog_session *session, ui
                                 &world->failure);
 }
 
+enum wire_status resume_written(struct world *world, struct catalog_session *session, uint64_t id,
+                                uint64_t epoch, uint64_t highest)
+{
+    const struct catalog_open_request request = {
+        .id = id, .write = true, .epoch = epoch, .highest = highest};
+    return catalog_segment_open(world->catalog, session, &request, world->now, &world->view,
+                                &world->failure);
+}
+
 enum wire_status remove_as(struct world *world, struct catalog_session *session, const char *name,
                            uint8_t operation)
 {

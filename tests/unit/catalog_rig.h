@@ -37,6 +37,8 @@ enum wire_status open_as(struct world *world, struct catalog_session *session, c
                          bool write);
 enum wire_status resume(struct world *world, struct catalog_session *session, uint64_t id,
                         bool write, uint64_t epoch);
+enum wire_status resume_written(struct world *world, struct catalog_session *session, uint64_t id,
+                                uint64_t epoch, uint64_t highest); // as a writer
 enum wire_status take_over(struct world *world, struct catalog_session *session, const char *name);
 enum wire_status remove_as(struct world *world, struct catalog_session *session, const char *name,
                            uint8_t operation);
