@@ -110,7 +110,8 @@ void catalog_forget_locked(struct catalog *catalog, struct catalog_segment *segm
 void catalog_view_locked(const struct catalog_segment *segment, struct catalog_segment_view *view);
 bool catalog_visible(const struct catalog_session *session, const struct catalog_segment *segment);
 
-// catalog_segment.c: deletes it if it is ephemeral and nobody has it open.
+// catalog_segment.c: is it ephemeral, and nobody has it open? drop: deletes it then, unless an operation is not over.
+bool catalog_unused_locked(const struct catalog_segment *segment, int64_t now_ms);
 void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,
                                 int64_t now_ms);
 

@@ -394,6 +394,19 @@ static enum wire_status record_close(struct catalog *catalog, struct catalog_seg
                                                                               : WIRE_STORE_ERROR;
 }
 
+// The last holder of an ephemeral segment has closed it: its name is free when the answer says so, also when the
+// last answer of another lane has just left and its operation is not quite over.
+static void drop_at_once(struct catalog *catalog, struct catalog_segment *segment,
+                         struct catalog_session *session, int64_t now_ms)
+{
+    if (catalog_unused_locked(segment, now_ms)) {
+        segment->opening = session;
+        (void)catalog_drain_locked(catalog, segment, true); // if not: the next sweep drops it
+        segment->opening = NULL;
+        catalog_drop_unused_locked(catalog, segment, now_ms);
+    }
+}
+
 // A writer that lost its hold to readers, or by a restart, lets go of the claim that the record
 // still keeps for it.
 static enum wire_status close_claim(struct catalog *catalog, struct catalog_session *session,
@@ -405,7 +418,7 @@ static enum wire_status close_claim(struct catalog *catalog, struct catalog_sess
         return WIRE_NOT_OPEN;
     }
     enum wire_status status = record_close(catalog, segment, true);
-    catalog_drop_unused_locked(catalog, segment, INT64_MAX);
+    drop_at_once(catalog, segment, session, INT64_MAX);
     return status;
 }
 
@@ -423,7 +436,7 @@ enum wire_status catalog_segment_close(struct catalog *catalog, struct catalog_s
         catalog_holding_end_locked(own);
         if (segment != NULL) {
             status = record_close(catalog, segment, write);
-            catalog_drop_unused_locked(catalog, segment, atomic_load(&session->renewed_ms));
+            drop_at_once(catalog, segment, session, atomic_load(&session->renewed_ms));
         }
     }
     (void)pthread_mutex_unlock(&catalog->lock);

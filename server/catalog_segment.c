@@ -374,12 +374,17 @@ enum wire_status catalog_segment_delete(struct catalog *catalog, struct catalog_
     return status;
 }
 
+bool catalog_unused_locked(const struct catalog_segment *segment, int64_t now_ms)
+{
+    return segment->ephemeral && segment->writer == NULL && segment->readers == NULL &&
+           segment->opening == NULL && !catalog_presumed(segment, now_ms);
+}
+
 void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,
                                 int64_t now_ms)
 {
-    bool unused = segment->ephemeral && segment->writer == NULL && segment->readers == NULL &&
-                  segment->opening == NULL && !catalog_presumed(segment, now_ms);
-    if (unused && atomic_load(&segment->reads) == 0 && atomic_load(&segment->writes) == 0) {
+    if (catalog_unused_locked(segment, now_ms) && atomic_load(&segment->reads) == 0 &&
+        atomic_load(&segment->writes) == 0) {
         (void)erase_locked(catalog, segment,
                            NULL); // a store that fails keeps it for the next sweep
     }
