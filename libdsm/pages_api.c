@@ -25,7 +25,9 @@ static const char *advice(int error)
     case -EBUSY:
         return "the page is pinned: call dsm_unpin first";
     case -ENOSPC:
-        return "the server has no room for this DSM_NORESERVE segment; the page stays changed here";
+        return "the server has no room for it; what was changed stays here";
+    case -EDQUOT:
+        return "the quota on the server has no room for it; what was changed stays here";
     default:
         return dsm_strerror(error);
     }
@@ -84,10 +86,23 @@ DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned fl
     return error != 0 ? page_error(segment, error, call.failed_segment, call.failed_page) : 0;
 }
 
-DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval)
+// For what Cedar does page by page: all have backing, or nothing is done.
+static int check_backed(dsm_segment *segment, dsm_interval interval)
 {
+    uint64_t first;
+    uint64_t last;
     int error = api_alive();
     error = error != 0 ? error : check_end(segment, interval);
+    if (error == 0 && pager_find_none(&segment->segment, interval.page,
+                                      interval.page + interval.count, &first, &last)) {
+        error = page_error(segment, -EFAULT, segment->segment.index, first);
+    }
+    return error;
+}
+
+DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval)
+{
+    int error = check_backed(segment, interval);
     return error != 0 ? error : pager_unpin(&segment->segment, interval.page, interval.count);
 }
 
@@ -211,8 +226,7 @@ int segment_clean_all(dsm_segment *segment)
 
 DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval)
 {
-    int error = api_alive();
-    error = error != 0 ? error : check_end(segment, interval);
+    int error = check_backed(segment, interval);
     return error != 0 ? error : pager_age(&segment->segment, interval.page, interval.count);
 }
 

@@ -68,6 +68,26 @@ static int check_cache(const dsm *session, const struct control_segment *info,
                        info->page_bytes >> 10, (unsigned long long)least >> 10);
 }
 
+static void note_none(void *context, uint64_t page, uint64_t count)
+{
+    pager_note_none(context, page, count);
+}
+
+// Mapped, with what the server knows of pages without backing.
+static int map_segment(dsm *session, struct segment *segment, const struct control_segment *info,
+                       struct failure *failure)
+{
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the server deals out addresses
+    int error = pager_attach(&session->pager, segment, (void *)(uintptr_t)info->base);
+    if (error == 0) {
+        error = control_none(&session->session, info, note_none, segment, failure);
+        if (error != 0) {
+            pager_detach(segment);
+        }
+    }
+    return error;
+}
+
 // The server has it open for us: map it, or let go of it again.
 static int attach(dsm *session, const char *name, const struct control_segment *info, bool write,
                   dsm_segment **result, struct failure *failure)
@@ -91,8 +111,7 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     int error = check_cache(session, info, failure);
     error = error != 0 ? error : session_list(&session->session, &s->segment.backing, name, write);
     if (error == 0) {
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): the server deals out addresses
-        error = pager_attach(&session->pager, &s->segment, (void *)(uintptr_t)info->base);
+        error = map_segment(session, &s->segment, info, failure);
         if (error != 0) {
             session_unlist(&session->session, &s->segment.backing);
         }

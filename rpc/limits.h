@@ -12,6 +12,7 @@ enum {
     LIMIT_PAGE_MAX_BYTES = 1 << 20,
     LIMIT_RUN_BYTES = 1 << 20,
     LIMIT_RUN_PAGES = LIMIT_RUN_BYTES / LIMIT_PAGE_MIN_BYTES,
+    LIMIT_RESERVE_PAGES = 1 << 20, // that one request gives up, or allocates
 
     // Messages and records.
     LIMIT_RECORD_DATA_BYTES =

@@ -205,7 +205,7 @@ int wire_header_decode(const uint8_t *from, struct wire_header *header)
     h.hint = get(&r, 8);
     get_bytes(&r, h.map, sizeof h.map);
     unsigned op = h.op & ~(unsigned)WIRE_ANSWER;
-    if (op < WIRE_ATTACH || op > WIRE_CLOSE || h.status >= WIRE_STATUS_COUNT) {
+    if (op < WIRE_ATTACH || op > WIRE_LAST_OP || h.status >= WIRE_STATUS_COUNT) {
         return -EBADMSG;
     }
     *header = h;

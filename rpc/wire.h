@@ -35,9 +35,12 @@ enum wire_op {
     WIRE_READ = 2,
     WIRE_WRITE = 3,
     WIRE_DISCARD = 4,
-    WIRE_CONTROL = 5, // payload: dsm.proto
-    WIRE_PING = 6,    // also renews the session's lease
-    WIRE_CLOSE = 7,   // authenticated end of a connection: tells an end from a cut
+    WIRE_CONTROL = 5,  // payload: dsm.proto
+    WIRE_PING = 6,     // also renews the session's lease
+    WIRE_CLOSE = 7,    // authenticated end of a connection: tells an end from a cut
+    WIRE_GIVE_UP = 8,  // pages lose their backing, and the segment what was promised for them
+    WIRE_ALLOCATE = 9, // pages without backing have it again, as zeros; others are passed over
+    WIRE_LAST_OP = WIRE_ALLOCATE,
 };
 enum { WIRE_ANSWER = 0x8000 }; // op of an answer: op of the request | WIRE_ANSWER
 
@@ -46,7 +49,7 @@ enum wire_status {
     WIRE_FENCED = 1,     // epoch lower than the segment's
     WIRE_NO_SEGMENT = 2, // unknown, deleted or not this principal's
     WIRE_NOT_OPEN = 3,   // this session has not (yet, after a restart) opened it
-    WIRE_BOUNDS = 4,     // page + count beyond the segment, or overflowing, or count 0
+    WIRE_BOUNDS = 4, // page + count beyond the segment, or overflowing, or count 0; or no backing
     WIRE_NO_SPACE = 5,
     WIRE_OVER_QUOTA = 6,
     WIRE_NOT_ALLOWED = 7, // a right is missing, or opened for reading only
@@ -89,7 +92,7 @@ struct wire_header {
     uint32_t count; // pages
     uint32_t done;  // answers: pages that were done before the one that failed
     uint64_t
-        version; // WRITE, DISCARD: version given to every page; answers: highest applied to the segment
+        version; // WRITE, DISCARD, GIVE_UP, ALLOCATE: version given to every page; answers: highest applied to the segment
     uint64_t hint; // READ: page that will probably be asked for next, or WIRE_NO_HINT
     uint8_t map[WIRE_MAP_BYTES];
 };

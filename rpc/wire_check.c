@@ -32,9 +32,9 @@ static bool map_within(const uint8_t *map, uint32_t count)
     return wire_map_count(map, LIMIT_RUN_PAGES) == wire_map_count(map, count);
 }
 
-static bool interval_fits(const struct wire_header *h)
+static bool interval_fits(const struct wire_header *h, uint32_t most)
 {
-    return h->count >= 1 && h->count <= LIMIT_RUN_PAGES && h->page <= UINT64_MAX - h->count;
+    return h->count >= 1 && h->count <= most && h->page <= UINT64_MAX - h->count;
 }
 
 // `length` bytes of data for the pages of the map, of a run of `count` pages.
@@ -68,9 +68,12 @@ static bool request_makes_sense(const struct wire_header *h)
     switch (h->op) {
     case WIRE_READ:
     case WIRE_DISCARD:
-        return interval_fits(h) && carries_nothing(h);
+        return interval_fits(h, LIMIT_RUN_PAGES) && carries_nothing(h);
+    case WIRE_GIVE_UP:
+    case WIRE_ALLOCATE:
+        return interval_fits(h, LIMIT_RESERVE_PAGES) && carries_nothing(h);
     case WIRE_WRITE:
-        return interval_fits(h) && data_fits(h, h->count);
+        return interval_fits(h, LIMIT_RUN_PAGES) && data_fits(h, h->count);
     case WIRE_CONTROL:
         return carries_control(h);
     case WIRE_PING:
@@ -150,7 +153,8 @@ static const struct {
     [WIRE_FENCED] = {-ESTALE, "the segment has a newer owner"},
     [WIRE_NO_SEGMENT] = {-ENOENT, "there is no such segment"},
     [WIRE_NOT_OPEN] = {-EBADF, "this session has not opened the segment"},
-    [WIRE_BOUNDS] = {-EFAULT, "the interval is not within the segment"},
+    [WIRE_BOUNDS] = {-EFAULT,
+                     "the interval is not within the segment, or has pages without backing"},
     [WIRE_NO_SPACE] = {-ENOSPC, "the server has no room left"},
     [WIRE_OVER_QUOTA] = {-EDQUOT, "the principal's quota is used up"},
     [WIRE_NOT_ALLOWED] = {-EACCES, "the key's rights do not allow this"},

@@ -161,7 +161,8 @@ static void charge_found(struct catalog_segment *segment)
         segment->thin_counted = store_segment_thin_bytes(segment->store);
         segment->account->thin_bytes += segment->thin_counted;
     } else {
-        segment->account->reserved_bytes += record->bytes;
+        segment->none_counted = store_segment_none_bytes(segment->store);
+        segment->account->reserved_bytes += record->bytes - segment->none_counted;
     }
 }
 
@@ -264,6 +265,7 @@ void catalog_view_locked(const struct catalog_segment *segment, struct catalog_s
     view->record = *store_segment_record(segment->store);
     view->highest = store_segment_highest(segment->store);
     view->stored_bytes = store_segment_stored_bytes(segment->store);
+    view->none_pages = store_segment_none_pages(segment->store);
     view->writer = segment->writer != NULL;
     view->readers = 0;
     for (const struct holding *reader = segment->readers; reader != NULL;

@@ -22,6 +22,7 @@ struct catalog_segment_view { // what an open gives; a copy
     struct store_segment_record record;
     uint64_t highest;
     uint64_t stored_bytes;
+    uint64_t none_pages; // without backing
     uint32_t readers;
     bool writer;
 };
@@ -38,7 +39,7 @@ struct catalog_hold {
     uint32_t page_bytes;
     bool write;    // opened for writing
     bool changing; // this operation changes pages
-    bool thin;     // NORESERVE: catalog_thin_charge() before a write
+    bool thin;     // NORESERVE: catalog_growth_charge() before a write
 };
 
 int catalog_create(struct store *store, int64_t lease_ms, int64_t now_ms, struct catalog **catalog);
@@ -82,10 +83,10 @@ enum wire_status catalog_segment_delete(struct catalog *, struct catalog_session
 enum wire_status catalog_enter(struct catalog *, struct catalog_session *,
                                const struct wire_header *request, struct catalog_hold *hold);
 void catalog_exit(struct catalog *, const struct catalog_hold *hold);
-// A write into a thin segment: charges growth_bytes to the principal until settle, which looks at
-// what the segment really takes. WIRE_OVER_QUOTA: nothing was charged.
-enum wire_status catalog_thin_charge(const struct catalog_hold *hold, uint64_t growth_bytes);
-void catalog_thin_settle(const struct catalog_hold *hold, uint64_t growth_bytes);
+// Before a write into a thin segment, and before pages get backing again: charges growth_bytes to the principal
+// until settle, which looks at what the segment really takes. WIRE_OVER_QUOTA: nothing was charged.
+enum wire_status catalog_growth_charge(const struct catalog_hold *hold, uint64_t growth_bytes);
+void catalog_growth_settle(const struct catalog_hold *hold, uint64_t growth_bytes);
 
 // Visits segments that this session may see, in order of name, after `after`; stops when visit
 // returns false.

@@ -37,7 +37,7 @@ struct catalog_account { // of a principal; never freed before the catalog
     uint32_t deleted_next;
     pthread_mutex_t lock;
     uint64_t quota_bytes;    // T
-    uint64_t reserved_bytes; // T  sizes of segments that are not thin
+    uint64_t reserved_bytes; // T  sizes of segments that are not thin, less pages without backing
     uint64_t thin_bytes;     // T  what thin segments take, index and all, as last settled
     uint64_t pending_bytes;  // T  charged by thin writes in flight
 };
@@ -66,7 +66,9 @@ struct catalog_segment {
     bool lost_readers;               // some vanished without closing
     int64_t presumed_until_ms;       // holders of before the restart count as alive until then
     uint64_t thin_counted;           // T  its part of account.thin_bytes
-    _Atomic uint32_t reads;          // operations between enter and exit | CATALOG_AWAITED
+    uint64_t
+        none_counted; // T  by how much its part of account.reserved_bytes is less than its size
+    _Atomic uint32_t reads; // operations between enter and exit | CATALOG_AWAITED
     _Atomic uint32_t writes;
 };
 

@@ -26,7 +26,7 @@ static enum wire_status check_bounds(const struct wire_header *request,
         request->count > segment->pages - request->page) {
         return WIRE_BOUNDS;
     }
-    if (request->op == WIRE_DISCARD) {
+    if (request->op != WIRE_READ && request->op != WIRE_WRITE) {
         return WIRE_OK;
     }
     if ((uint64_t)request->count * segment->page_bytes > LIMIT_RUN_BYTES) {
@@ -107,7 +107,7 @@ void catalog_exit(struct catalog *catalog, const struct catalog_hold *hold)
     }
 }
 
-enum wire_status catalog_thin_charge(const struct catalog_hold *hold, uint64_t growth_bytes)
+enum wire_status catalog_growth_charge(const struct catalog_hold *hold, uint64_t growth_bytes)
 {
     struct catalog_account *account = hold->entry->account;
     enum wire_status status = WIRE_OVER_QUOTA;
@@ -122,14 +122,17 @@ enum wire_status catalog_thin_charge(const struct catalog_hold *hold, uint64_t g
     return status;
 }
 
-void catalog_thin_settle(const struct catalog_hold *hold, uint64_t growth_bytes)
+void catalog_growth_settle(const struct catalog_hold *hold, uint64_t growth_bytes)
 {
     struct catalog_segment *entry = hold->entry;
     struct catalog_account *account = entry->account;
     (void)pthread_mutex_lock(&account->lock);
     uint64_t takes = store_segment_thin_bytes(hold->segment);
+    uint64_t none = store_segment_none_bytes(hold->segment);
     account->thin_bytes = account->thin_bytes - entry->thin_counted + takes;
     entry->thin_counted = takes;
+    account->reserved_bytes = account->reserved_bytes + entry->none_counted - none;
+    entry->none_counted = none;
     account->pending_bytes -= growth_bytes;
     (void)pthread_mutex_unlock(&account->lock);
 }

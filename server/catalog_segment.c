@@ -56,13 +56,13 @@ static enum wire_status charge(struct catalog_account *account,
 }
 
 static void uncharge(struct catalog_account *account, const struct store_segment_record *record,
-                     uint64_t thin_counted)
+                     uint64_t thin_counted, uint64_t none_counted)
 {
     (void)pthread_mutex_lock(&account->lock);
     if (record->flags & STORE_SEGMENT_NORESERVE) {
         account->thin_bytes -= thin_counted;
     } else {
-        account->reserved_bytes -= record->bytes;
+        account->reserved_bytes -= record->bytes - none_counted;
     }
     (void)pthread_mutex_unlock(&account->lock);
 }
@@ -106,7 +106,7 @@ static enum wire_status make_locked(struct catalog *catalog, struct catalog_sess
     }
     status = store_make(catalog, segment, record, failure);
     if (status != WIRE_OK) {
-        uncharge(account, record, 0);
+        uncharge(account, record, 0, 0);
         goto out;
     }
     const struct store_segment_record *made = store_segment_record(segment->store);
@@ -311,7 +311,7 @@ static enum wire_status erase_locked(struct catalog *catalog, struct catalog_seg
         return catalog_say(failure, WIRE_STORE_ERROR, "The store could not delete segment \"%s\".",
                            record.name);
     }
-    uncharge(segment->account, &record, segment->thin_counted);
+    uncharge(segment->account, &record, segment->thin_counted, segment->none_counted);
     free(segment);
     return WIRE_OK;
 }

@@ -42,6 +42,8 @@ static enum wire_status status_of(int error)
         return WIRE_OK;
     case -ENOSPC:
         return WIRE_NO_SPACE;
+    case -EFAULT:
+        return WIRE_BOUNDS;
     default:
         return WIRE_STORE_ERROR;
     }
@@ -83,7 +85,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
     if (error != 0) {
         store_read_end(store);
         uint32_t done = answer.done; // these the client asks for again
-        answer = service_answer(request, WIRE_STORE_ERROR);
+        answer = service_answer(request, status_of(error));
         answer.done = done;
         answer_alone(peer, &answer);
     } else {
@@ -122,9 +124,9 @@ static enum wire_status write_pages(struct store *store, const struct catalog_ho
 {
     uint64_t index = store_segment_index_growth(hold->segment, request->page, request->count);
     uint64_t charged = request->length + index;
-    if (hold->thin && catalog_thin_charge(hold, charged) != WIRE_OK) {
+    if (hold->thin && catalog_growth_charge(hold, charged) != WIRE_OK) {
         charged = growth_bytes(store, hold, request) + index;
-        enum wire_status status = catalog_thin_charge(hold, charged);
+        enum wire_status status = catalog_growth_charge(hold, charged);
         if (status != WIRE_OK) {
             return status;
         }
@@ -132,7 +134,7 @@ static enum wire_status write_pages(struct store *store, const struct catalog_ho
     int error = store_write(store, hold->segment, request->page, request->count, request->version,
                             request->map, payload, done);
     if (hold->thin) {
-        catalog_thin_settle(hold, charged);
+        catalog_growth_settle(hold, charged);
     }
     return status_of(error);
 }
@@ -141,15 +143,60 @@ static enum wire_status discard_pages(struct store *store, const struct catalog_
                                       const struct wire_header *request)
 {
     uint64_t index = store_segment_index_growth(hold->segment, request->page, request->count);
-    if (hold->thin && catalog_thin_charge(hold, index) != WIRE_OK) {
+    if (hold->thin && catalog_growth_charge(hold, index) != WIRE_OK) {
         return WIRE_OVER_QUOTA;
     }
     int error =
         store_discard(store, hold->segment, request->page, request->count, request->version);
     if (hold->thin) {
-        catalog_thin_settle(hold, index);
+        catalog_growth_settle(hold, index);
     }
     return status_of(error);
+}
+
+static enum wire_status give_up_pages(struct store *store, const struct catalog_hold *hold,
+                                      const struct wire_header *request, uint32_t *done)
+{
+    uint64_t index = store_segment_index_growth(hold->segment, request->page, request->count);
+    if (index > 0 && catalog_growth_charge(hold, index) != WIRE_OK) {
+        return WIRE_OVER_QUOTA;
+    }
+    int error =
+        store_give_up(store, hold->segment, request->page, request->count, request->version, done);
+    catalog_growth_settle(hold, index);
+    return status_of(error);
+}
+
+static enum wire_status allocate_pages(struct store *store, const struct catalog_hold *hold,
+                                       const struct wire_header *request, uint32_t *done)
+{
+    uint64_t growth = hold->thin
+                          ? 0
+                          : store_segment_none_among(hold->segment, request->page, request->count) *
+                                hold->page_bytes;
+    if (catalog_growth_charge(hold, growth) != WIRE_OK) {
+        return WIRE_OVER_QUOTA;
+    }
+    int error =
+        store_allocate(store, hold->segment, request->page, request->count, request->version, done);
+    catalog_growth_settle(hold, growth);
+    return status_of(error);
+}
+
+static enum wire_status change_pages(struct store *store, const struct catalog_hold *hold,
+                                     const struct wire_header *request, const uint8_t *payload,
+                                     uint32_t *done)
+{
+    switch (request->op) {
+    case WIRE_WRITE:
+        return write_pages(store, hold, request, payload, done);
+    case WIRE_GIVE_UP:
+        return give_up_pages(store, hold, request, done);
+    case WIRE_ALLOCATE:
+        return allocate_pages(store, hold, request, done);
+    default:
+        return discard_pages(store, hold, request);
+    }
 }
 
 static void serve_change(struct service_lane *lane, struct lane_peer *peer,
@@ -164,9 +211,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
         answer_alone(peer, &answer);
         return;
     }
-    enum wire_status status = request->op == WIRE_WRITE
-                                  ? write_pages(store, &hold, request, payload, &answer.done)
-                                  : discard_pages(store, &hold, request);
+    enum wire_status status = change_pages(store, &hold, request, payload, &answer.done);
     answer.status = (uint16_t)status;
     if (status == WIRE_OK) {
         answer.done = request->count;
@@ -197,6 +242,8 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
         break;
     case WIRE_WRITE:
     case WIRE_DISCARD:
+    case WIRE_GIVE_UP:
+    case WIRE_ALLOCATE:
         serve_change(lane, peer, request, payload);
         break;
     case WIRE_CONTROL:

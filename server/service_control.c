@@ -18,6 +18,7 @@
 #include "server/clock.h"
 
 enum { CONTROL_ARENA_BYTES = 1 << 20, CONTROL_LIST_MAX = 1024, CONTROL_LIST_SPARE_BYTES = 64 };
+enum { CONTROL_RUNS_MAX = 128 }; // of pages, in one answer
 
 struct control {
     struct service_lane *lane;
@@ -89,7 +90,10 @@ static Dsm__SegmentInfo *describe(struct control *control, const struct catalog_
     info->epoch = record->epoch;
     info->highest = view->highest;
     info->stored_bytes = view->stored_bytes;
-    info->reserved_bytes = record->flags & STORE_SEGMENT_NORESERVE ? 0 : record->bytes;
+    info->none_pages = view->none_pages;
+    info->reserved_bytes = record->flags & STORE_SEGMENT_NORESERVE
+                               ? 0
+                               : record->bytes - view->none_pages * record->page_bytes;
     info->principal = arena_text(control, record->principal);
     info->holder = arena_text(control, record->writer_name);
     info->readers = view->readers;
@@ -202,6 +206,53 @@ static enum wire_status control_list(struct control *control, const Dsm__List *r
     return WIRE_OK;
 }
 
+static bool list_runs(struct control *control, const struct store_segment *segment, uint64_t from,
+                      Dsm__PageRuns *runs)
+{
+    uint64_t page;
+    uint64_t count;
+    while (store_segment_next_none(segment, from, &page, &count)) {
+        if (runs->n_run == CONTROL_RUNS_MAX) {
+            runs->more = 1;
+            return true;
+        }
+        Dsm__PageRun *run = arena_alloc(control, sizeof *run);
+        if (run == NULL) {
+            return false;
+        }
+        dsm__page_run__init(run);
+        run->page = page;
+        run->count = count;
+        runs->run[runs->n_run++] = run;
+        from = page + count;
+    }
+    return true;
+}
+
+static enum wire_status control_none(struct control *control, const Dsm__None *request)
+{
+    struct catalog *catalog = control->lane->service->catalog;
+    Dsm__PageRuns *runs = arena_alloc(control, sizeof *runs);
+    Dsm__PageRun **list = arena_alloc(control, CONTROL_RUNS_MAX * sizeof(Dsm__PageRun *));
+    if (runs == NULL || list == NULL) {
+        return invalid(control, "The request is too large.");
+    }
+    const struct wire_header look = {
+        .op = WIRE_READ, .segment = request->segment, .epoch = request->epoch, .count = 1};
+    struct catalog_hold hold;
+    enum wire_status status = catalog_enter(catalog, control->lane->session, &look, &hold);
+    if (status != WIRE_OK) {
+        return status;
+    }
+    dsm__page_runs__init(runs);
+    runs->run = list;
+    bool whole = list_runs(control, hold.segment, request->after, runs);
+    catalog_exit(catalog, &hold);
+    control->answer.none = runs;
+    control->answer.body_case = DSM__CONTROL_ANSWER__BODY_NONE;
+    return whole ? WIRE_OK : invalid(control, "The request is too large.");
+}
+
 static enum wire_status control_stat(struct control *control)
 {
     struct service *service = control->lane->service;
@@ -254,6 +305,8 @@ static enum wire_status dispatch(struct control *control, const Dsm__Control *me
         return control_list(control, message->list);
     case DSM__CONTROL__BODY_STAT:
         return control_stat(control);
+    case DSM__CONTROL__BODY_NONE:
+        return control_none(control, message->none);
     default:
         return invalid(control, "The control message has no operation that is known here.");
     }

@@ -97,6 +97,10 @@ int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
                          const struct backing_sink *sink, void *context, int64_t deadline);
 void backing_write_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
 int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
+// Pages lose their backing (WIRE_GIVE_UP), or have it again (WIRE_ALLOCATE: -ENOSPC and -EDQUOT, none has): any number of them, sent and
+// answered. Results as of a write.
+int backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                    int64_t deadline);
 
 // One control message and its answer, on a lane of class BACKING_CONTROL. Returns the bytes of the answer's payload (at
 // most capacity) and its status, or -errno; does not send again.

@@ -24,6 +24,7 @@ static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *t
         .base = from->address,
         .epoch = from->epoch,
         .highest = from->highest,
+        .none_pages = from->none_pages,
         .page_bytes = from->page_bytes,
         .flags = from->flags,
     };
@@ -50,9 +51,53 @@ static int status_error(enum wire_status status)
     }
 }
 
+struct none_runs {         // of pages without backing, as they come
+    uint64_t after, pages; // the first page not told of; of the segment
+    bool more;
+    void (*tell)(void *context, uint64_t page, uint64_t count);
+    void *context;
+};
+
+struct result { // what is wanted of an answer: one of them, or neither
+    struct control_segment *segment;
+    struct none_runs *none;
+};
+
+static int take_none(const Dsm__PageRuns *from, struct none_runs *to)
+{
+    for (size_t i = 0; i < from->n_run; i++) {
+        uint64_t page = from->run[i]->page;
+        uint64_t count = from->run[i]->count;
+        if (page < to->after || page >= to->pages || count == 0 || count > to->pages - page) {
+            return -EBADMSG;
+        }
+        to->tell(to->context, page, count);
+        to->after = page + count;
+    }
+    to->more = from->more != 0 && from->n_run > 0;
+    return 0;
+}
+
+static int take_result(const Dsm__ControlAnswer *answer, const struct result *result)
+{
+    if (result->none != NULL) {
+        return answer->body_case == DSM__CONTROL_ANSWER__BODY_NONE
+                   ? take_none(answer->none, result->none)
+                   : -EBADMSG;
+    }
+    if (result->segment == NULL) {
+        return 0;
+    }
+    if (answer->body_case != DSM__CONTROL_ANSWER__BODY_SEGMENT) {
+        return -EBADMSG;
+    }
+    take_segment(answer->segment, result->segment);
+    return sane(result->segment) ? 0 : -EBADMSG;
+}
+
 // One try on a lane in hand. The status' errno, or the lane's error with *cut set.
 static int exchange(struct backing_lane *lane, const Dsm__Control *control,
-                    struct control_segment *segment, bool *cut, struct failure *failure,
+                    const struct result *result, bool *cut, struct failure *failure,
                     int64_t deadline)
 {
     uint8_t request[REQUEST_BYTES];
@@ -83,13 +128,8 @@ static int exchange(struct backing_lane *lane, const Dsm__Control *control,
     if (error != 0) {
         (void)failure_set(failure, error, "%s",
                           a->detail[0] != 0 ? a->detail : wire_status_text(e.status));
-    } else if (segment != NULL) {
-        if (a->body_case != DSM__CONTROL_ANSWER__BODY_SEGMENT) {
-            error = -EBADMSG;
-        } else {
-            take_segment(a->segment, segment);
-            error = sane(segment) ? 0 : -EBADMSG;
-        }
+    } else {
+        error = take_result(a, result);
     }
     dsm__control_answer__free_unpacked(a, NULL);
     return error;
@@ -111,8 +151,8 @@ static int wait_up(struct backing_lane *lane, int64_t deadline)
 }
 
 // Takes the control lane, and tries until an answer comes or the time for a failover has passed.
-static int operate(struct session *session, const Dsm__Control *control,
-                   struct control_segment *segment, struct failure *failure)
+static int operate_for(struct session *session, const Dsm__Control *control,
+                       const struct result *result, struct failure *failure)
 {
     int64_t deadline = sync_after_ms(LIMIT_FAILOVER_MS);
     struct backing_lane *lane = backing_take(&session->backing, BACKING_CONTROL, deadline);
@@ -131,8 +171,7 @@ static int operate(struct session *session, const Dsm__Control *control,
             break;
         }
         int64_t until = sync_after_ms(LIMIT_RPC_MS);
-        error =
-            exchange(lane, control, segment, &cut, failure, until < deadline ? until : deadline);
+        error = exchange(lane, control, result, &cut, failure, until < deadline ? until : deadline);
         if (!cut) {
             break;
         }
@@ -144,6 +183,13 @@ static int operate(struct session *session, const Dsm__Control *control,
     // A delete that was cut may have been done: a restarted server remembers no more of it than that the segment is gone.
     bool done_before = again && control->body_case == DSM__CONTROL__BODY_DELETE;
     return done_before && error == -ENOENT ? 0 : error;
+}
+
+static int operate(struct session *session, const Dsm__Control *control,
+                   struct control_segment *segment, struct failure *failure)
+{
+    const struct result result = {.segment = segment};
+    return operate_for(session, control, &result, failure);
 }
 
 int control_create(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
@@ -199,6 +245,31 @@ int control_delete(struct session *session, const char *name, struct failure *fa
     return operate(session, &control, NULL, failure);
 }
 
+int control_none(struct session *session, const struct control_segment *segment,
+                 void (*tell)(void *context, uint64_t page, uint64_t count), void *context,
+                 struct failure *failure)
+{
+    struct none_runs runs = {
+        .pages = segment->bytes / segment->page_bytes,
+        .more = segment->none_pages > 0,
+        .tell = tell,
+        .context = context,
+    };
+    const struct result result = {.none = &runs};
+    int error = 0;
+    while (runs.more && error == 0) {
+        Dsm__None none = DSM__NONE__INIT;
+        none.segment = segment->id;
+        none.epoch = segment->epoch;
+        none.after = runs.after;
+        Dsm__Control control = DSM__CONTROL__INIT;
+        control.body_case = DSM__CONTROL__BODY_NONE;
+        control.none = &none;
+        error = operate_for(session, &control, &result, failure);
+    }
+    return error;
+}
+
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline)
 {
@@ -211,7 +282,8 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
     control.body_case = DSM__CONTROL__BODY_OPEN;
     control.open = &open;
     bool cut = false;
-    int error = exchange(lane, &control, info, &cut, NULL, deadline);
+    const struct result result = {.segment = info};
+    int error = exchange(lane, &control, &result, &cut, NULL, deadline);
     return cut ? -ECONNRESET : error;
 }
 
@@ -224,6 +296,7 @@ int control_let_go(struct backing_lane *lane, const struct backing_segment *segm
     control.body_case = DSM__CONTROL__BODY_CLOSE;
     control.close = &close;
     bool cut = false;
-    (void)exchange(lane, &control, NULL, &cut, NULL, deadline);
+    const struct result nothing = {.segment = NULL};
+    (void)exchange(lane, &control, &nothing, &cut, NULL, deadline);
     return cut ? -ECONNRESET : 0;
 }

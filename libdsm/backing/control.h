@@ -11,6 +11,7 @@ enum { CONTROL_NORESERVE = 1, CONTROL_EPHEMERAL = 2 }; // flags of a segment
 
 struct control_segment { // what the server says of a segment
     uint64_t id, bytes, base, epoch, highest;
+    uint64_t none_pages; // without backing
     uint32_t page_bytes, flags;
 };
 
@@ -20,6 +21,10 @@ int control_create(struct session *session, const char *name, uint64_t bytes, ui
 int control_open(struct session *session, const char *name, bool write, bool takeover,
                  struct control_segment *segment, struct failure *failure);
 int control_close(struct session *session, uint64_t id, struct failure *failure);
+// Tells of each run of pages without backing, in order.
+int control_none(struct session *session, const struct control_segment *segment,
+                 void (*tell)(void *context, uint64_t page, uint64_t count), void *context,
+                 struct failure *failure);
 int control_delete(struct session *session, const char *name, struct failure *failure);
 
 // For the keeper, on a lane that it owns: opens again by id with the epoch held, unless the server has fewer writes than

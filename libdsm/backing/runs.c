@@ -126,7 +126,7 @@ static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t
     if (op == WIRE_WRITE) {
         STAT_ADD(lane->backing->stat, write_requests, 1);
         STAT_ADD(lane->backing->stat, bytes_written, header.length);
-    } else {
+    } else if (op == WIRE_READ) {
         STAT_ADD(lane->backing->stat, read_requests, 1);
     }
     return 0;
@@ -293,9 +293,11 @@ static int take_verdict(struct backing_lane *lane, struct backing_run *run, int6
     }
     error = judge(lane, run, &answer, resumed);
     uint32_t done = error == -EAGAIN ? 0 : error == 0 ? run->count - run->done : answer.done;
-    if (run->done + done >
-        0) { // also before the page that failed: a store without them is an older one
-        acknowledge(run->segment, run->version);
+    if (run->done + done > 0) {
+        // Also before the page that failed: a store without them is an older one. An allocation that
+        // found nothing to do leaves no version.
+        bool none = answer.op == (WIRE_ALLOCATE | WIRE_ANSWER) && answer.version < run->version;
+        acknowledge(run->segment, none ? answer.version : run->version);
     }
     if (done > 0 && acknowledged_by_a_former_server(run)) {
         return -EAGAIN;
@@ -304,7 +306,8 @@ static int take_verdict(struct backing_lane *lane, struct backing_run *run, int6
     return error;
 }
 
-int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+static int change_receive(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                          int64_t deadline)
 {
     for (;;) {
         int error = wait_up(lane, run->segment, deadline);
@@ -312,7 +315,7 @@ int backing_write_receive(struct backing_lane *lane, struct backing_run *run, in
             return error;
         }
         if (run->sent_on != lane->connection) {
-            error = send_run(lane, run, WIRE_WRITE, deadline);
+            error = send_run(lane, run, op, deadline);
         }
         if (error == 0) {
             error = take_verdict(lane, run, deadline);
@@ -329,6 +332,18 @@ int backing_write_receive(struct backing_lane *lane, struct backing_run *run, in
             return -ETIMEDOUT;
         }
     }
+}
+
+int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
+{
+    return change_receive(lane, run, WIRE_WRITE, deadline);
+}
+
+int backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                    int64_t deadline)
+{
+    start(lane, run, op, deadline);
+    return change_receive(lane, run, op, deadline);
 }
 
 ssize_t backing_exchange(struct backing_lane *lane, struct backing_exchange *exchange,

@@ -127,6 +127,7 @@ bool page_in_transit(enum page_state state)
     case PAGE_READING:
     case PAGE_WRITING:
     case PAGE_DISCARDING:
+    case PAGE_GIVING_UP:
         return true;
     default:
         return false;

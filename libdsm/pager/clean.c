@@ -180,6 +180,7 @@ static enum outcome consider(struct clean *c)
     case PAGE_DISCARDING:
     case PAGE_FILLING:
     case PAGE_KILLING:
+    case PAGE_GIVING_UP:
         return OUT_WAIT_PAGE;
     case PAGE_NONE:
         return c->all ? OUT_CANT : OUT_FAULT;

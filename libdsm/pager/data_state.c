@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the program says of its pages' contents, and of who may store into them. Marks cost nothing; giving contents up takes
-// the frames back at once, without I/O; giving backing up also tells the server, by a write of zeros, which takes no slot there.
+// the frames back at once, without I/O; giving backing up also tells the server, which takes its space back and keeps that in its
+// index: so it is known at the next opening, and pages that are to have backing again ask for it, and may be refused.
 //
 // Nothing is undone half-way: all pages are looked at before the first is changed, so that a page that is pinned or given up
 // leaves the interval as it was. A page that is pinned in between ends the call there, and is named.
@@ -118,22 +119,35 @@ static int mark(struct segment *segment, uint64_t page, bool changed)
     return 0;
 }
 
-// Under the lock: the run of pages in memory that begins here is closed and checked out, to be punched. Its length, 0: the page
-// could not be closed.
-static uint64_t check_out(struct segment *segment, uint64_t page, uint64_t stop)
+// Under the lock: no more loads and stores of a page in memory, which is then in transit. False: it could not be closed.
+static bool check_out(struct segment *segment, uint64_t page)
+{
+    if (protection_of(page_at(&segment->table, page)) != TRAP_NONE &&
+        protection_set(segment, page, 1, TRAP_NONE) != 0) {
+        return false;
+    }
+    page_move(&segment->table, page, PAGE_DISCARDING);
+    return true;
+}
+
+// The run of pages in memory that begins here. Its length; 0: the page could not be closed.
+static uint64_t check_out_run(struct segment *segment, uint64_t page, uint64_t stop)
 {
     uint64_t n = 0;
     for (; page + n < stop; n++) {
-        struct page_entry *entry = page_at(&segment->table, page + n);
+        const struct page_entry *entry = page_at(&segment->table, page + n);
         if (page_state(&segment->table, entry) != PAGE_RESIDENT || entry->pins > 0 ||
-            (protection_of(entry) != TRAP_NONE &&
-             protection_set(segment, page + n, 1, TRAP_NONE) != 0)) {
+            !check_out(segment, page + n)) {
             break;
         }
-        page_move(&segment->table, page + n, PAGE_DISCARDING);
-        replacement_remove(&segment->pager->replacement, entry->frame);
     }
     return n;
+}
+
+static void drop_frame(struct segment *segment, uint64_t page)
+{
+    replacement_remove(&segment->pager->replacement, page_at(&segment->table, page)->frame);
+    frames_release(segment->pager, segment->page_bytes);
 }
 
 static void forget(struct segment *segment, uint64_t page)
@@ -151,9 +165,9 @@ static void drop_run(struct segment *segment, uint64_t page, uint64_t count)
     lock_acquire(&segment->pager->lock);
     for (uint64_t i = page; i < page + count; i++) {
         forget(segment, i);
+        drop_frame(segment, i);
         page_move(&segment->table, i, PAGE_UNDEFINED);
         page_wake(&segment->table, page_at(&segment->table, i));
-        frames_release(segment->pager, segment->page_bytes);
     }
     lock_release(&segment->pager->lock);
 }
@@ -179,7 +193,7 @@ static uint64_t give_contents_up(struct data_change *c)
     int error = check_page(segment, c->page, true);
     uint64_t run = 0;
     if (error == 0 && state == PAGE_RESIDENT) {
-        run = check_out(segment, c->page, c->stop);
+        run = check_out_run(segment, c->page, c->stop);
         error = run == 0 ? -ENOMEM : 0;
     } else if (error == 0 && state == PAGE_LOST) {
         error = -DSM_ELOST;
@@ -218,65 +232,230 @@ static uint64_t mark_page(struct data_change *c)
     return error == 0;
 }
 
-// The server's part of pages that have no contents here any more, one run. One that the program touched meanwhile keeps what
-// it has got.
-static void give_backing_up(struct data_change *c, uint64_t page, uint32_t count)
+// ---- none ----
+
+// Under the lock: one page is checked out to lose its backing; its contents stay until the server has done it.
+static int take_page(struct segment *segment, uint64_t page)
 {
-    static const uint8_t zeros[LIMIT_RUN_BYTES];
-    struct segment *segment = c->segment;
-    struct backing_lane *lane = backing_take(segment->pager->backing, BACKING_BULK, c->deadline);
-    if (lane == NULL) {
-        fail(c, -ETIMEDOUT, page);
+    struct page_entry *entry = page_at(&segment->table, page);
+    enum page_state state = page_state(&segment->table, entry);
+    int error = check_page(segment, page, true);
+    if (error != 0 || state == PAGE_LOST) {
+        return error != 0 ? error : -DSM_ELOST;
+    }
+    if (state == PAGE_RESIDENT) {
+        return check_out(segment, page) ? 0 : -ENOMEM;
+    }
+    page_set(&segment->table, entry, state == PAGE_UNDEFINED ? PAGE_UNBACKED : 0, 0);
+    page_move(&segment->table, page, PAGE_GIVING_UP);
+    return 0;
+}
+
+static bool takeable(const struct segment *segment, uint64_t page)
+{
+    enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
+    return state != PAGE_NONE && !page_in_transit(state);
+}
+
+static void page_gone(struct segment *segment, uint64_t page)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (page_state(&segment->table, entry) == PAGE_DISCARDING) {
+        drop_frame(segment, page);
+    }
+    forget(segment, page);
+    page_set(&segment->table, entry, 0, PAGE_READ_ONLY);
+    page_move(&segment->table, page, PAGE_NONE);
+    segment->none_pages++;
+}
+
+static void page_kept(struct segment *segment, uint64_t page)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (page_state(&segment->table, entry) == PAGE_DISCARDING) {
+        page_move(&segment->table, page, PAGE_RESIDENT);
         return;
     }
-    struct backing_run run = {
-        .segment = &segment->backing,
-        .page = page,
-        .count = count,
-        .version = atomic_fetch_add(&segment->backing.next_version, 1),
-        .contents = zeros,
-    };
-    backing_write_send(lane, &run, c->deadline);
-    int error = backing_write_receive(lane, &run, c->deadline);
-    backing_give(lane);
-    if (error != 0) {
-        fail(c, error, page + run.done);
+    page_move(&segment->table, page,
+              page_has(entry, PAGE_UNBACKED) ? PAGE_UNDEFINED : PAGE_BACKING);
+    page_set(&segment->table, entry, 0, PAGE_UNBACKED);
+}
+
+// Not under the lock: what the server did is so here, too.
+static void settle(struct segment *segment, uint64_t page, uint64_t count, uint64_t done)
+{
+    if (done > 0) {
+        (void)segment->view.ops->discard(&segment->view, page << segment->page_shift,
+                                         done << segment->page_shift);
     }
     lock_acquire(&segment->pager->lock);
-    for (uint64_t i = page; i < page + run.done; i++) {
-        if (page_state(&segment->table, page_at(&segment->table, i)) == PAGE_UNDEFINED) {
-            page_move(&segment->table, i, PAGE_NONE);
-            segment->none_pages++;
+    for (uint64_t i = 0; i < count; i++) {
+        if (i < done) {
+            page_gone(segment, page + i);
+        } else {
+            page_kept(segment, page + i);
         }
+        page_wake(&segment->table, page_at(&segment->table, page + i));
     }
     lock_release(&segment->pager->lock);
 }
 
-static uint64_t one_page(struct data_change *c)
+// One request, to the end. Pages done.
+static uint32_t ask_server(struct data_change *c, uint16_t op, uint64_t page, uint64_t count)
 {
-    bool marks = c->data == DSM_DATA_UNCHANGED || c->data == DSM_DATA_CHANGED;
-    return marks ? mark_page(c) : give_contents_up(c);
+    struct segment *segment = c->segment;
+    struct backing_lane *lane = backing_take(segment->pager->backing, BACKING_BULK, c->deadline);
+    if (lane == NULL) {
+        fail(c, -ETIMEDOUT, page);
+        return 0;
+    }
+    struct backing_run run = {
+        .segment = &segment->backing,
+        .page = page,
+        .count = (uint32_t)count,
+        .version = atomic_fetch_add(&segment->backing.next_version, 1),
+    };
+    int error = backing_reserve(lane, &run, op, c->deadline);
+    backing_give(lane);
+    if (error != 0) {
+        fail(c, error, page + run.done);
+    }
+    return run.done;
 }
 
-// Contents first, then backing, a server's run at a time.
-static void one_run(struct data_change *c)
+// A run of pages; returns how many are done.
+static uint64_t give_backing_up(struct data_change *c)
 {
-    uint64_t begin = c->page;
-    c->stop = smaller(c->end, begin + LIMIT_RUN_BYTES / c->segment->page_bytes);
-    while (c->page < c->stop && c->error == 0) {
-        c->page += one_page(c);
+    struct segment *segment = c->segment;
+    uint64_t n = 0;
+    int error = 0;
+    lock_acquire(&segment->pager->lock);
+    if (page_in_transit(page_state(&segment->table, page_at(&segment->table, c->page)))) {
+        wait_for(c);
+        return 0;
     }
-    if (c->data == DSM_DATA_NONE && c->error == 0) {
-        give_backing_up(c, begin, (uint32_t)(c->page - begin));
+    while (c->page + n < c->stop && takeable(segment, c->page + n) && error == 0) {
+        error = take_page(segment, c->page + n);
+        n += error == 0;
     }
+    lock_release(&segment->pager->lock);
+    if (n == 0) {
+        if (error != 0) {
+            fail(c, error, c->page);
+        }
+        return error == 0; // it has none already
+    }
+    uint32_t done = ask_server(c, WIRE_GIVE_UP, c->page, n);
+    settle(segment, c->page, n, done);
+    return done;
+}
+
+void pager_note_none(struct segment *segment, uint64_t page, uint64_t count)
+{
+    uint64_t end = page + count;
+    while (page < end) {
+        uint64_t stop = smaller(end, page + LOOKS);
+        sync_mask mask = sync_block_signals();
+        lock_acquire(&segment->pager->lock);
+        for (; page < stop; page++) {
+            enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
+            if (state == PAGE_BACKING || state == PAGE_UNDEFINED) { // nobody has touched it yet
+                page_move(&segment->table, page, PAGE_GIVING_UP);
+                page_gone(segment, page);
+            }
+        }
+        lock_release(&segment->pager->lock);
+        sync_restore_signals(mask);
+    }
+}
+
+// ---- backing again ----
+
+bool pager_find_none(struct segment *segment, uint64_t page, uint64_t end, uint64_t *first,
+                     uint64_t *last)
+{
+    bool any = false;
+    while (page < end) {
+        uint64_t stop = smaller(end, page + LOOKS);
+        sync_mask mask = sync_block_signals();
+        lock_acquire(&segment->pager->lock);
+        for (; page < stop && segment->none_pages > 0; page++) {
+            if (page_state(&segment->table, page_at(&segment->table, page)) == PAGE_NONE) {
+                *first = any ? *first : page;
+                *last = page;
+                any = true;
+            }
+        }
+        page = segment->none_pages > 0 ? stop : end;
+        lock_release(&segment->pager->lock);
+        sync_restore_signals(mask);
+    }
+    return any;
+}
+
+// What the server promises, it promises for all of them or for none.
+static void allocate(struct data_change *c, uint64_t end)
+{
+    uint64_t first;
+    uint64_t last;
+    if (pager_find_none(c->segment, c->page, end, &first, &last)) {
+        (void)ask_server(c, WIRE_ALLOCATE, first, last - first + 1);
+    }
+}
+
+// ---- the loop ----
+
+static uint64_t one_run(struct data_change *c)
+{
+    switch (c->data) {
+    case DSM_DATA_NONE:
+        return give_backing_up(c);
+    case DSM_DATA_UNDEFINED:
+        return give_contents_up(c);
+    default:
+        return mark_page(c);
+    }
+}
+
+static void change_part(struct data_change *c, uint64_t end)
+{
+    if (c->data == DSM_DATA_UNDEFINED) {
+        allocate(c, end);
+    }
+    while (c->page < end && c->error == 0) {
+        c->stop = smaller(end, c->page + LIMIT_RUN_PAGES);
+        c->page += one_run(c);
+    }
+}
+
+// Two that give up and allocate the same pages would meet at the server in an order that nobody here knows.
+static bool alone(struct data_change *c)
+{
+    _Atomic uint32_t *word = &c->segment->giving_up;
+    uint32_t nobody = 0;
+    while (!atomic_compare_exchange_strong(word, &nobody, 1)) {
+        nobody = 0;
+        if (sync_wait(word, 1, c->deadline) == -ETIMEDOUT) {
+            fail(c, -ETIMEDOUT, c->page);
+            return false;
+        }
+    }
+    return true;
 }
 
 int pager_set_data(struct data_change *c)
 {
     bool none_allowed = c->data == DSM_DATA_NONE || c->data == DSM_DATA_UNDEFINED;
+    if (none_allowed && !alone(c)) {
+        return c->error;
+    }
     c->error = check_all(c->segment, c->page, c->end, none_allowed, &c->failed_page);
     while (c->page < c->end && c->error == 0) {
-        one_run(c);
+        change_part(c, smaller(c->end, c->page + LIMIT_RESERVE_PAGES));
+    }
+    if (none_allowed) {
+        atomic_store(&c->segment->giving_up, 0);
+        sync_wake(&c->segment->giving_up, 1);
     }
     return c->error;
 }

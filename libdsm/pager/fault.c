@@ -86,6 +86,11 @@ static enum settled open_page(struct segment *segment, uint64_t page, enum trap_
     return protection_set(segment, page, 1, access) == 0 ? SETTLED : ASK; // in a while
 }
 
+static bool may_store(const struct segment *segment, uint64_t page)
+{
+    return segment->writable && !page_has(page_at(&segment->table, page), PAGE_READ_ONLY);
+}
+
 // The page is in memory; under the lock.
 static enum settled settle_resident(struct segment *segment, uint64_t page, enum page_state state,
                                     const struct trap_fault *fault)
@@ -94,7 +99,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     struct page_entry *entry = page_at(&segment->table, page);
     enum trap_access now = protection_of(entry);
     page_set(&segment->table, entry, 0, PAGE_WANTED);
-    if (fault->write && (!segment->writable || page_has(entry, PAGE_READ_ONLY))) {
+    if (fault->write && !may_store(segment, page)) {
         return FOREIGN; // a write-protect fault is the program's own affair
     }
     if (fault->write && now != TRAP_READ_WRITE) {
@@ -148,7 +153,7 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
         return settle_resident(segment, page, state, fault);
     case PAGE_UNDEFINED:
     case PAGE_BACKING:
-        if (fault->write && !segment->writable) {
+        if (fault->write && !may_store(segment, page)) {
             return FOREIGN;
         }
         if (backing_fate_errno(atomic_load(&segment->backing.fate)) != 0) {
@@ -187,7 +192,7 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
 {
     return page_state(&segment->table, page_at(&segment->table, page)) == PAGE_UNDEFINED &&
            backing_fate_errno(atomic_load(&segment->backing.fate)) == 0 &&
-           (!fault->write || segment->writable) &&
+           (!fault->write || may_store(segment, page)) &&
            frames_free(segment->pager) >= segment->page_bytes;
 }
 

@@ -42,12 +42,13 @@ struct segment {
     struct backing_segment backing;
     struct page_table table; // (L)
     struct trap_view view;
-    struct read_ahead ahead; // (L)
-    uint64_t pinned_pages;   // (L)
-    uint64_t none_pages;     // (L) in state NONE
-    uint32_t users;          // (L) our own threads at work on it
-    int laundry_error;       // (L) of the first page that the laundry could not write
-    uint64_t laundry_page;   // (L)
+    struct read_ahead ahead;    // (L)
+    uint64_t pinned_pages;      // (L)
+    uint64_t none_pages;        // (L) in state NONE
+    _Atomic uint32_t giving_up; // a call gives pages up or allocates them: one at a time
+    uint32_t users;             // (L) our own threads at work on it
+    int laundry_error;          // (L) of the first page that the laundry could not write
+    uint64_t laundry_page;      // (L)
     char name[LIMIT_SEGMENT_NAME_BYTES];
 };
 
@@ -231,6 +232,11 @@ struct data_change {
     uint64_t failed_page;
 };
 int pager_set_data(struct data_change *change);
+// The part of the interval from its first page without backing to its last. False: all have it.
+bool pager_find_none(struct segment *segment, uint64_t page, uint64_t end, uint64_t *first,
+                     uint64_t *last);
+// At the opening: the server says that these pages have no backing.
+void pager_note_none(struct segment *segment, uint64_t page, uint64_t count);
 enum dsm_data pager_data(const struct segment *segment, const struct page_entry *entry); // (L)
 
 // ---- fault.c ----

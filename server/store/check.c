@@ -26,7 +26,7 @@ static unsigned class_number(const struct store *store, const struct slot_class 
 }
 
 static int audit_entry(struct audit *audit, const struct store_segment *segment, uint64_t page,
-                       uint64_t *stored)
+                       uint64_t *stored, uint64_t *none)
 {
     const struct store_entry *entry = &segment->entries[page];
     uint64_t word = atomic_load(&entry->word);
@@ -40,6 +40,7 @@ static int audit_entry(struct audit *audit, const struct store_segment *segment,
                            segment->record.id, page, version);
     }
     if (slot == SLOT_NONE) {
+        *none += word == ENTRY_NONE ? 1 : 0;
         return 0;
     }
     if (slot >= class->end || !bitmap_get(&class->taken, slot)) {
@@ -59,6 +60,7 @@ static int audit_entry(struct audit *audit, const struct store_segment *segment,
 static int audit_segment(struct audit *audit, const struct store_segment *segment)
 {
     uint64_t stored = 0;
+    uint64_t none = 0;
     uint64_t page_bytes = 0;
     uint64_t index_bytes = 0;
     int error = 0;
@@ -66,7 +68,7 @@ static int audit_segment(struct audit *audit, const struct store_segment *segmen
     for (; block != UINT64_MAX; block = segment_block_next(segment, block + 1)) {
         uint64_t page = block * INDEX_BLOCK_ENTRIES;
         for (unsigned i = 0; i < INDEX_BLOCK_ENTRIES && page < segment->pages; i++, page++) {
-            error = audit_entry(audit, segment, page, &stored);
+            error = audit_entry(audit, segment, page, &stored, &none);
             if (error != 0) {
                 return error;
             }
@@ -77,6 +79,12 @@ static int audit_segment(struct audit *audit, const struct store_segment *segmen
                            "Segment %" PRIu64 " has %" PRIu64
                            " bytes in slots, counted were %" PRIu64 ".",
                            segment->record.id, stored, atomic_load(&segment->stored_bytes));
+    }
+    if (none != atomic_load(&segment->none_pages)) {
+        return failure_set(audit->failure, -EINVAL,
+                           "Segment %" PRIu64 " has %" PRIu64
+                           " pages without backing, counted were %" PRIu64 ".",
+                           segment->record.id, none, atomic_load(&segment->none_pages));
     }
     segment_promise(segment, &page_bytes, &index_bytes);
     audit->used_bytes += stored;

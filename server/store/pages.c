@@ -92,7 +92,11 @@ static int plan_add(struct plan *plan, uint32_t offset, const uint8_t *data)
 {
     struct store_segment *segment = plan->segment;
     uint64_t page = plan->first + offset;
-    bool has_slot = segment_word(segment, page) != 0;
+    uint64_t word = segment_word(segment, page);
+    if (word == ENTRY_NONE) {
+        return -EFAULT;
+    }
+    bool has_slot = entry_slot(word) != SLOT_NONE;
     bool grows = segment_thin(segment) && data != NULL && !has_slot;
     int error = segment_prepare(segment, page);
     if (error == 0 && grows && !slots_promise(segment->slots, segment->record.page_bytes, 0)) {
@@ -427,7 +431,12 @@ int store_read(struct store *store, struct store_segment *segment, uint64_t page
         return -EINVAL;
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t slot = entry_slot(segment_word(segment, page + i));
+        uint64_t word = segment_word(segment, page + i);
+        uint32_t slot = entry_slot(word);
+        if (word == ENTRY_NONE) {
+            *done = i;
+            return -EFAULT;
+        }
         if (slot == SLOT_NONE) {
             continue;
         }

@@ -357,6 +357,7 @@ void segment_promise(const struct store_segment *segment, uint64_t *page_bytes,
 {
     bool thin = segment_thin(segment);
     *page_bytes =
-        thin ? atomic_load(&segment->stored_bytes) : segment->pages * segment->record.page_bytes;
+        thin ? atomic_load(&segment->stored_bytes)
+             : (segment->pages - atomic_load(&segment->none_pages)) * segment->record.page_bytes;
     *index_bytes = thin ? atomic_load(&segment->block_count) * INDEX_BLOCK_BYTES : 0;
 }

@@ -20,9 +20,10 @@ enum {
 
 struct store_entry { // in the file as in memory: little-endian
     _Atomic uint64_t version;
-    _Atomic uint64_t word; // 0: zeros; else slot << 8 | ENTRY_SLOT
+    _Atomic uint64_t word; // 0: zeros; ENTRY_NONE: given up; else slot << 8 | ENTRY_SLOT
 };
 enum { ENTRY_SLOT = 1 };
+#define ENTRY_NONE (0x4e4f4e45ULL << 8 | 2) // "NONE": no number that damage is likely to leave
 _Static_assert(sizeof(struct store_entry) == 16, "an index entry has 16 bytes");
 
 static inline uint64_t entry_word(uint32_t slot)
@@ -52,7 +53,7 @@ struct store_segment {
     uint64_t sequence;            // [W] of the newest copy of the record
     struct store_segment_record
         record; // [c] but for its changing part: [W]; read under the catalog's lock
-    _Atomic uint64_t highest, stored_bytes; // [a], written under [W]
+    _Atomic uint64_t highest, stored_bytes, none_pages; // [a], written under [W]
 };
 
 static inline bool segment_thin(const struct store_segment *segment)

@@ -99,6 +99,10 @@ static int entry_scan(struct store_segment *segment, uint64_t page, const char *
     if (word == 0) {
         return 0;
     }
+    if (word == ENTRY_NONE) {
+        (void)atomic_fetch_add(&segment->none_pages, 1);
+        return 0;
+    }
     if ((word & 0xff) != ENTRY_SLOT || word >> 8 >= SLOT_NONE) {
         return failure_set(failure, -EINVAL,
                            "segments/%s is damaged: the entry of page %" PRIu64

@@ -113,6 +113,22 @@ int store_write(struct store *store, struct store_segment *segment, uint64_t pag
 int store_discard(struct store *store, struct store_segment *segment, uint64_t page, uint64_t count,
                   uint64_t version);
 
+// Pages lose their backing, and the segment what was promised for them; they have it again, as zeros, after store_allocate, which
+// passes over pages that have it already, and promises for all that have none or for none of them (-ENOSPC). Reading
+// and writing a page without backing is -EFAULT. The rules of writes for versions, *done and errors.
+int store_give_up(struct store *store, struct store_segment *segment, uint64_t page, uint32_t count,
+                  uint64_t version, uint32_t *done);
+int store_allocate(struct store *store, struct store_segment *segment, uint64_t page,
+                   uint32_t count, uint64_t version, uint32_t *done);
+uint64_t store_segment_none_pages(const struct store_segment *segment); // without backing
+// By how much the promise is less than the segment's size; 0 for a thin one.
+uint64_t store_segment_none_bytes(const struct store_segment *segment);
+uint64_t store_segment_none_among(const struct store_segment *segment, uint64_t page,
+                                  uint32_t count);
+// The first run of them at or after `from`; false: there is none.
+bool store_segment_next_none(const struct store_segment *segment, uint64_t from, uint64_t *page,
+                             uint64_t *count);
+
 // Counts and checks everything: references against indexes, no slot twice, sums. 0 or -EINVAL with a sentence.
 int store_check(struct store *store, struct failure *failure);
 

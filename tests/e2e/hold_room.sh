@@ -6,7 +6,7 @@
 role=$2
 hold_setup "$1"
 capacity=32M
-if [ "$role" = quota ]; then
+if [ "$role" = quota ] || [ "${HOLD_REFUSED:-}" = quota ]; then
     capacity=8G
     rm "$work/authorized"
     "$build/bin/dsmctl" authorize "$work/authorized" "$(cat "$work/client.key.pub")" tester quota=32M >/dev/null

@@ -8,7 +8,7 @@ add_executable(vm_model ${model_folder}/vm_model.c ${model_folder}/model_referen
   ${model_folder}/model_overlapping.c ${model_folder}/model_exact.c ${model_folder}/watch.c)
 target_link_libraries(vm_model PRIVATE dsm Threads::Threads)
 
-function(add_vm_test name) # add_vm_test(name [LANES sock|grpc] [LABELS ...] [ENVIRONMENT ...] COMMAND script.sh ARGUMENT...)
+function(add_model_test name) # add_model_test(name [LANES sock|grpc] [LABELS ...] [ENVIRONMENT ...] COMMAND script.sh ARGUMENT...)
   cmake_parse_arguments(vm "" "LANES" "LABELS;ENVIRONMENT;COMMAND" ${ARGN})
   if(NOT vm_LANES)
     set(vm_LANES sock)
@@ -23,15 +23,15 @@ endfunction()
 # model.sh FIRST-SEED LAST-SEED OPERATIONS
 set(model ${model_folder}/model.sh)
 if(DSM_SANITIZE STREQUAL "")
-  add_vm_test(Model.overlapping COMMAND ${model} 5 15 100000)
-  add_vm_test(Model.grpc LANES grpc COMMAND ${model} 20 21 50000)
-  add_vm_test(Model.exact COMMAND ${model} 1 8 3000 --exact)
-  add_vm_test(State.concurrent COMMAND ${model} 30 32 60000 --states)
+  add_model_test(Model.overlapping COMMAND ${model} 5 15 100000)
+  add_model_test(Model.grpc LANES grpc COMMAND ${model} 20 21 50000)
+  add_model_test(Model.exact COMMAND ${model} 1 8 3000 --exact)
+  add_model_test(State.concurrent COMMAND ${model} 30 32 60000 --states)
 else()
-  add_vm_test(Model.overlapping COMMAND ${model} 12 15 12000)
-  add_vm_test(Model.grpc LANES grpc COMMAND ${model} 20 20 5000)
-  add_vm_test(Model.exact COMMAND ${model} 1 2 1000 --exact)
-  add_vm_test(State.concurrent COMMAND ${model} 30 30 10000 --states)
+  add_model_test(Model.overlapping COMMAND ${model} 12 15 12000)
+  add_model_test(Model.grpc LANES grpc COMMAND ${model} 20 20 5000)
+  add_model_test(Model.exact COMMAND ${model} 1 2 1000 --exact)
+  add_model_test(State.concurrent COMMAND ${model} 30 30 10000 --states)
 endif()
 
 add_executable(vm_vectors ${model_folder}/vm_vectors.c ${model_folder}/watch.c
@@ -40,22 +40,22 @@ target_link_libraries(vm_vectors PRIVATE dsm Threads::Threads)
 set(hold ${hold_folder}/hold.sh vm_vectors)
 set(hold_paused ${hold_folder}/hold_paused.sh vm_vectors)
 foreach(pages 1 256) # with the larger one, runs that are not sent yet hold all the frames
-  add_vm_test(SwapBuffer.overlap-${pages} COMMAND ${hold} overlap
+  add_model_test(SwapBuffer.overlap-${pages} COMMAND ${hold} overlap
     ENVIRONMENT DSM_EXACT=on DSM_SWAP_BUFFER=${pages})
 endforeach()
-add_vm_test(StateVectors.crowd COMMAND ${hold_paused} crowd ENVIRONMENT DSM_SWAP_BUFFER=1)
-add_vm_test(StateVectors.fifo COMMAND ${model_folder}/fifo.sh LABELS plain-only)
-add_vm_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only)
-add_vm_test(StateVectors.leap-call COMMAND ${hold} leap-call)
-add_vm_test(StateVectors.leap-end COMMAND ${hold} leap-end)
-add_vm_test(StateVectors.handler COMMAND ${hold} handler LABELS plain-only)
+add_model_test(StateVectors.crowd COMMAND ${hold_paused} crowd ENVIRONMENT DSM_SWAP_BUFFER=1)
+add_model_test(StateVectors.fifo COMMAND ${model_folder}/fifo.sh LABELS plain-only)
+add_model_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only)
+add_model_test(StateVectors.leap-call COMMAND ${hold} leap-call)
+add_model_test(StateVectors.leap-end COMMAND ${hold} leap-end)
+add_model_test(StateVectors.handler COMMAND ${hold} handler LABELS plain-only)
 # Each write is late by a timer's least, some 60 us; in the long form by 1 ms.
-add_vm_test(Clean.store-meanwhile COMMAND ${hold} clean LABELS plain-only
+add_model_test(Clean.store-meanwhile COMMAND ${hold} clean LABELS plain-only
   ENVIRONMENT DSM_FAILPOINT=write.begin:delay-0:1 DSM_LAUNDRY=off)
 
 if(DSM_LONG_TESTS AND DSM_SANITIZE STREQUAL "")
-  add_vm_test(Model.long LABELS long COMMAND ${model} 1000 1100 100000)
-  add_vm_test(Clean.store-meanwhile-long LABELS long COMMAND ${hold} clean
+  add_model_test(Model.long LABELS long COMMAND ${model} 1000 1100 100000)
+  add_model_test(Clean.store-meanwhile-long LABELS long COMMAND ${hold} clean
     ENVIRONMENT DSM_FAILPOINT=write.begin:delay-1:1 DSM_LAUNDRY=off)
   set_tests_properties(vm.Model.long PROPERTIES TIMEOUT 1900)
 endif()

@@ -23,6 +23,10 @@ void __real_backing_write_send(struct backing_lane *lane, struct backing_run *ru
                                int64_t deadline);
 int __real_backing_write_receive(struct backing_lane *lane, struct backing_run *run,
                                  int64_t deadline);
+int __real_backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                           int64_t deadline);
+int __wrap_backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                           int64_t deadline);
 void __wrap_backing_read_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
 int __wrap_backing_read_receive(struct backing_lane *lane, struct backing_run *run,
                                 const struct backing_sink *sink, void *context, int64_t deadline);
@@ -103,15 +107,20 @@ static uint32_t planned_failure(bool write, const struct backing_run *run)
     return first;
 }
 
+static void write_down_locked(char what, const struct backing_run *run)
+{
+    if (wire.recording && wire.used < sizeof wire.seen - 64) {
+        wire.used += (size_t)snprintf(wire.seen + wire.used, sizeof wire.seen - wire.used,
+                                      "%s%c%llu+%u", wire.used > 0 ? " " : "", what,
+                                      (unsigned long long)run->page, run->count);
+    }
+}
+
 // True: something is to be sent for real.
 static bool note(const struct backing_lane *lane, bool write, struct backing_run *run)
 {
     pthread_mutex_lock(&wire.lock);
-    if (wire.recording && wire.used < sizeof wire.seen - 64) {
-        wire.used += (size_t)snprintf(wire.seen + wire.used, sizeof wire.seen - wire.used,
-                                      "%s%c%llu+%u", wire.used > 0 ? " " : "", write ? 'W' : 'R',
-                                      (unsigned long long)run->page, run->count);
-    }
+    write_down_locked(write ? 'W' : 'R', run);
     uint32_t part = planned_failure(write, run);
     unsigned i = 0;
     while (wire.under_way[i].lane != NULL) {
@@ -184,4 +193,13 @@ int __wrap_backing_write_receive(struct backing_lane *lane, struct backing_run *
     bool cut = settle(lane, &sent, &count);
     int error = sent ? __real_backing_write_receive(lane, run, deadline) : 0;
     return answer(run, cut, count, error);
+}
+
+int __wrap_backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
+                           int64_t deadline)
+{
+    pthread_mutex_lock(&wire.lock);
+    write_down_locked(op == WIRE_GIVE_UP ? 'G' : 'A', run);
+    pthread_mutex_unlock(&wire.lock);
+    return __real_backing_reserve(lane, run, op, deadline);
 }

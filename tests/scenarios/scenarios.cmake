@@ -9,7 +9,7 @@ add_executable(vm_scenario ${scenarios}/vm_scenario.c ${scenarios}/scenario_file
   ${scenarios}/scenario_wire.c)
 target_link_libraries(vm_scenario PRIVATE dsm_core)
 target_link_options(vm_scenario PRIVATE
-  -Wl,--wrap=backing_read_send,--wrap=backing_read_receive,--wrap=backing_write_send,--wrap=backing_write_receive)
+  -Wl,--wrap=backing_read_send,--wrap=backing_read_receive,--wrap=backing_write_send,--wrap=backing_write_receive,--wrap=backing_reserve)
 file(GLOB scenario_files CONFIGURE_DEPENDS ${scenarios}/*.scenario)
 foreach(file ${scenario_files})
   cmake_path(GET file STEM LAST_ONLY name)

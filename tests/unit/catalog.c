@@ -157,21 +157,21 @@ static void test_thin_quota(void **state)
     for (write.page = 0; write.page < 2; write.page++) {
         assert_int_equal(catalog_enter(world->catalog, one, &write, &hold), WIRE_OK);
         assert_true(hold.thin);
-        assert_int_equal(catalog_thin_charge(&hold, PAGE), WIRE_OK);
+        assert_int_equal(catalog_growth_charge(&hold, PAGE), WIRE_OK);
         assert_int_equal(
             store_write(world->rig.store, hold.segment, write.page, 1, 1, write.map, page, &done),
             0);
-        catalog_thin_settle(&hold, PAGE);
+        catalog_growth_settle(&hold, PAGE);
         catalog_exit(world->catalog, &hold);
     }
     assert_int_equal(catalog_enter(world->catalog, one, &write, &hold), WIRE_OK);
-    assert_int_equal(catalog_thin_charge(&hold, PAGE), WIRE_OVER_QUOTA);
-    assert_int_equal(catalog_thin_charge(&hold, 0), WIRE_OK); // a page that is stored already
-    catalog_thin_settle(&hold, 0);
+    assert_int_equal(catalog_growth_charge(&hold, PAGE), WIRE_OVER_QUOTA);
+    assert_int_equal(catalog_growth_charge(&hold, 0), WIRE_OK); // a page that is stored already
+    catalog_growth_settle(&hold, 0);
     assert_int_equal(store_discard(world->rig.store, hold.segment, 0, 1, 2), 0);
-    catalog_thin_settle(&hold, 0);
-    assert_int_equal(catalog_thin_charge(&hold, PAGE), WIRE_OK); // room again
-    catalog_thin_settle(&hold, PAGE);
+    catalog_growth_settle(&hold, 0);
+    assert_int_equal(catalog_growth_charge(&hold, PAGE), WIRE_OK); // room again
+    catalog_growth_settle(&hold, PAGE);
     catalog_exit(world->catalog, &hold);
     put(world, one);
 }

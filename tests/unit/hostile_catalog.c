@@ -48,12 +48,12 @@ static void change(struct world *world, struct catalog_session *session, uint64_
     assert_int_equal(catalog_enter(world->catalog, session, &write, &hold), WIRE_OK);
     uint64_t charge = 3 * PAGE + store_segment_index_growth(hold.segment, 0, 3);
     if (hold.thin) {
-        assert_int_equal(catalog_thin_charge(&hold, charge), WIRE_OK);
+        assert_int_equal(catalog_growth_charge(&hold, charge), WIRE_OK);
     }
     assert_int_equal(store_write(world->rig.store, hold.segment, 0, 3, 1, write.map, pages, &done),
                      0);
     if (hold.thin) {
-        catalog_thin_settle(&hold, charge);
+        catalog_growth_settle(&hold, charge);
     }
     catalog_exit(world->catalog, &hold);
 }
@@ -132,12 +132,12 @@ static void test_index_is_charged(void **state)
         assert_int_equal(catalog_enter(world->catalog, one, &discard, &hold), WIRE_OK);
         uint64_t growth = store_segment_index_growth(hold.segment, discard.page, 1);
         assert_int_equal(growth, PAGE);
-        enum wire_status status = catalog_thin_charge(&hold, growth);
+        enum wire_status status = catalog_growth_charge(&hold, growth);
         assert_int_equal(status, i < 4 ? WIRE_OK : WIRE_OVER_QUOTA);
         if (status == WIRE_OK) {
             assert_int_equal(store_discard(world->rig.store, hold.segment, discard.page, 1, 1), 0);
             assert_int_equal(store_segment_index_growth(hold.segment, discard.page, 1), 0);
-            catalog_thin_settle(&hold, growth);
+            catalog_growth_settle(&hold, growth);
         }
         catalog_exit(world->catalog, &hold);
     }

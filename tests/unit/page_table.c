@@ -16,18 +16,19 @@
 
 // A row for each state to come from, a column for each to go to, in the order of page_states.def.
 static const char *const moves[PAGE_STATE_COUNT] = {
-    //  utouch none undef back fill kill read resi writ disc lost
-    [PAGE_UNTOUCHED] = "...........",  // stands for UNDEFINED or BACKING, and moves as these
-    [PAGE_NONE] = "..x........",       // has backing again
-    [PAGE_UNDEFINED] = ".x..x......",  // is given up, gets memory
-    [PAGE_BACKING] = "..x..xx...x",    // is given up, killed, read, or found lost
-    [PAGE_FILLING] = "..x....x...",    // in, or back
-    [PAGE_KILLING] = "...x...x...",    //
-    [PAGE_READING] = "...x...x...",    //
-    [PAGE_RESIDENT] = "........xx.",   // written, or taken away
-    [PAGE_WRITING] = ".......x.x.",    // written, and perhaps a victim
-    [PAGE_DISCARDING] = "..xx...x...", //
-    [PAGE_LOST] = "...........",
+    //  utouch none undef back fill kill read resi writ disc give lost
+    [PAGE_UNTOUCHED] = "............",  // stands for UNDEFINED or BACKING, and moves as these
+    [PAGE_NONE] = "..x.........",       // has backing again
+    [PAGE_UNDEFINED] = "....x.....x.",  // gets memory, is given up
+    [PAGE_BACKING] = "..x..xx...xx",    // contents given up, killed, read, given up, or found lost
+    [PAGE_FILLING] = "..x....x....",    // in, or back
+    [PAGE_KILLING] = "...x...x....",    //
+    [PAGE_READING] = "...x...x....",    //
+    [PAGE_RESIDENT] = "........xx..",   // written, or taken away
+    [PAGE_WRITING] = ".......x.x..",    // written, and perhaps a victim
+    [PAGE_DISCARDING] = ".xxx...x....", // gone, given up, or back
+    [PAGE_GIVING_UP] = ".xxx........",  // given up, or back
+    [PAGE_LOST] = "............",
 };
 
 static struct lock lock;
@@ -88,6 +89,8 @@ static void chunks_count_frames(void **state)
     const enum page_state in[] = {PAGE_READING, PAGE_RESIDENT};
     const enum page_state write[] = {PAGE_WRITING, PAGE_RESIDENT, PAGE_WRITING, PAGE_DISCARDING};
     const enum page_state back[] = {PAGE_RESIDENT, PAGE_DISCARDING, PAGE_UNDEFINED};
+    const enum page_state none[] = {PAGE_DISCARDING, PAGE_NONE, PAGE_UNDEFINED, PAGE_GIVING_UP,
+                                    PAGE_NONE};
     const enum page_state fill[] = {PAGE_FILLING,  PAGE_UNDEFINED,  PAGE_FILLING,
                                     PAGE_RESIDENT, PAGE_DISCARDING, PAGE_BACKING};
     const enum page_state kill[] = {PAGE_KILLING,  PAGE_BACKING,    PAGE_KILLING,
@@ -107,6 +110,8 @@ static void chunks_count_frames(void **state)
     walk(&table, PAGE_CHUNK, fill, 6);
     walk(&table, PAGE_CHUNK, kill, 9);
     assert_int_equal(table.chunk_resident[1], 1);
+    walk(&table, 2 * PAGE_CHUNK - 1, none, 5);
+    assert_int_equal(table.chunk_resident[1], 0);
     page_table_destroy(&table);
 }
 
@@ -157,7 +162,7 @@ static void in_transit(void **state)
     (void)state;
     static const bool expected[PAGE_STATE_COUNT] = {
         [PAGE_FILLING] = true, [PAGE_KILLING] = true,    [PAGE_READING] = true,
-        [PAGE_WRITING] = true, [PAGE_DISCARDING] = true,
+        [PAGE_WRITING] = true, [PAGE_DISCARDING] = true, [PAGE_GIVING_UP] = true,
     };
     for (int i = 0; i < PAGE_STATE_COUNT; i++) {
         assert_int_equal(page_in_transit((enum page_state)i), expected[i]);

@@ -338,6 +338,44 @@ static void test_pages(void **state)
     end(peer);
 }
 
+// Pages without backing: neither read nor written, and what they gave back has to be had again.
+static void test_pages_without_backing(void **state)
+{
+    (void)state;
+    static uint8_t data[PAGE];
+    struct lane_peer *peer = connected(1, 1);
+    uint64_t id = make_segment(peer, 0);
+    const struct wire_header give_up = {
+        .op = WIRE_GIVE_UP, .segment = id, .epoch = 1, .page = 2, .count = 4, .version = 1};
+    const struct wire_header read = {
+        .op = WIRE_READ, .segment = id, .epoch = 1, .page = 1, .count = 2, .hint = WIRE_NO_HINT};
+    const struct wire_header write = {.op = WIRE_WRITE,
+                                      .segment = id,
+                                      .epoch = 1,
+                                      .page = 2,
+                                      .count = 1,
+                                      .version = 2,
+                                      .length = PAGE,
+                                      .map = {1}};
+    struct wire_header allocate = give_up;
+    allocate.op = WIRE_ALLOCATE;
+    memset(data, 0xee, sizeof data);
+    assert_int_equal(ask(peer, give_up, NULL), WIRE_OK);
+    assert_int_equal(peer->answer.done, 4);
+    assert_int_equal(ask(peer, read, NULL), WIRE_BOUNDS);
+    assert_int_equal(peer->answer.done, 1);
+    assert_int_equal(ask(peer, write, data), WIRE_BOUNDS);
+    assert_int_equal(peer->answer.done, 0);
+    allocate.version = 3;
+    allocate.epoch = 0;
+    assert_int_equal(ask(peer, allocate, NULL), WIRE_FENCED);
+    allocate.epoch = 1;
+    assert_int_equal(ask(peer, allocate, NULL), WIRE_OK);
+    assert_int_equal(peer->answer.done, 4);
+    assert_int_equal(ask(peer, read, NULL), WIRE_OK);
+    end(peer);
+}
+
 // At the quota a stored page may still be written again, and only growth is refused.
 static void test_thin_quota(void **state)
 {
@@ -418,6 +456,7 @@ int main(void)
         CASE(test_closed_within_add),
         CASE(test_removed_key),
         CASE(test_pages),
+        CASE(test_pages_without_backing),
         CASE(test_thin_quota),
         CASE(test_thin_index_quota),
         CASE(test_broken_control),

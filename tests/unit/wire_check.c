@@ -46,6 +46,25 @@ static void intervals_are_checked(void **state)
     }
 }
 
+// Pages lose their backing, and have it again, by more than a run at a time, but not by any number.
+static void reserves_have_their_own_bound(void **state)
+{
+    (void)state;
+    static const enum wire_op ops[] = {WIRE_GIVE_UP, WIRE_ALLOCATE};
+    for (size_t o = 0; o < 2; o++) {
+        struct wire_header h = request_of(ops[o], 7, LIMIT_RESERVE_PAGES);
+        assert_int_equal(wire_request_check(&h), 0);
+        h.count++;
+        assert_int_equal(wire_request_check(&h), -EBADMSG);
+        h.count = 0;
+        assert_int_equal(wire_request_check(&h), -EBADMSG);
+        h = request_of(ops[o], UINT64_MAX - 7, 7);
+        assert_int_equal(wire_request_check(&h), 0);
+        h.count = 9;
+        assert_int_equal(wire_request_check(&h), -EBADMSG);
+    }
+}
+
 static void data_must_fit_its_map(void **state)
 {
     (void)state;
@@ -92,8 +111,9 @@ static void data_must_fit_its_map(void **state)
 static void requests_without_data_carry_none(void **state)
 {
     (void)state;
-    static const enum wire_op ops[] = {WIRE_READ, WIRE_DISCARD, WIRE_PING, WIRE_CLOSE};
-    for (size_t i = 0; i < 4; i++) {
+    static const enum wire_op ops[] = {WIRE_READ,  WIRE_DISCARD, WIRE_PING,
+                                       WIRE_CLOSE, WIRE_GIVE_UP, WIRE_ALLOCATE};
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++) {
         struct wire_header h = request_of(ops[i], 0, 1);
         assert_int_equal(wire_request_check(&h), 0);
         h.length = 4096;
@@ -218,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(intervals_are_checked),
+        cmocka_unit_test(reserves_have_their_own_bound),
         cmocka_unit_test(data_must_fit_its_map),
         cmocka_unit_test(requests_without_data_carry_none),
         cmocka_unit_test(only_requests_are_requests),

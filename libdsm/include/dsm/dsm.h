@@ -122,7 +122,7 @@ enum {                    /* dsm_swap_in */
  * pins, -ETIMEDOUT. Source: SwapIn. */
 DSM_API int dsm_swap_in(dsm_segment *segment, dsm_interval interval, unsigned flags,
                         uint64_t next_page);
-/* Undoes one pin of each page; pages that are not pinned are left alone. Source: Unpin. */
+/* Undoes one pin of each page; pages that are not pinned are left alone. -EFAULT: one was given up. Source: Unpin. */
 DSM_API int dsm_unpin(dsm_segment *segment, dsm_interval interval);
 /* Whether a system call, or MPI, may be given this buffer now: 0 when every page of segments in it is pinned (flags DSM_WRITE:
  * and writable, as for a call that stores into it); memory outside segments is no concern. Else -EFAULT, and the detail names the
@@ -131,7 +131,7 @@ DSM_API int dsm_check_pinned(const void *buffer, size_t bytes, unsigned flags);
 /* Writes changed pages to the server, in runs; returns when they are acknowledged. Pinned pages are passed over:
  * *passed_over (may be NULL) is their number. Source: Clean. */
 DSM_API int dsm_clean(dsm_segment *segment, dsm_interval interval, uint64_t *passed_over);
-/* Makes the pages the next victims of replacement, in this order. No I/O. Source: Age. */
+/* Makes the pages the next victims of replacement, in this order. No I/O. -EFAULT: one was given up. Source: Age. */
 DSM_API int dsm_age(dsm_segment *segment, dsm_interval interval);
 
 /* No more stores into these pages: they reach the program's own handler of SIGSEGV, with the address. Of this process' opening
@@ -151,11 +151,12 @@ typedef struct dsm_page_info {
 } dsm_page_info;
 DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page,
                            dsm_page_info *info); /* Source: State */
-/* Says what the pages' contents are. NONE: neither memory nor backing any more; touches reach the program's handler of SIGSEGV until it
- * is UNDEFINED again. UNDEFINED: contents are given up, without I/O; loads give zeros (another opening may see the old ones). UNCHANGED,
- * CHANGED: the program's mark alone; the next store makes it CHANGED. Whether a page needs cleaning does not depend on it.
- * Waits for pages on their way. -EBUSY: a page is pinned; -EFAULT: a mark for one that was given up; -EINVAL; NONE also
- * as dsm_clean. Nothing is changed unless all pages may be. Source: SetDataState. */
+/* Says what the pages' contents are. NONE: neither memory nor backing any more, and the server has their reservation back, as
+ * the next opening knows, too; touches reach the program's handler of SIGSEGV until it is UNDEFINED again. UNDEFINED: contents are
+ * given up, without I/O; loads give zeros (another opening may see the old ones); of NONE pages the space is reserved again,
+ * or -ENOSPC, -EDQUOT. UNCHANGED, CHANGED: the program's mark alone; the next store makes it CHANGED. Whether a page needs
+ * cleaning does not depend on it. Waits for pages on their way. -EBUSY: a page is pinned; -EFAULT: a mark for one that was given
+ * up; -EINVAL; where the server is asked, also as dsm_clean. Nothing is changed unless all pages may be. Source: SetDataState. */
 DSM_API int dsm_set_data_state(dsm_segment *segment, dsm_interval interval, enum dsm_data data);
 
 /* ---- system calls --------------------------------------------------------------------------------------------- */
