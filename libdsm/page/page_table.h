@@ -26,7 +26,7 @@ enum page_flag {              // bits of the word above the state
     PAGE_OPEN_WRITE = 1 << 6, // ... and stores
     PAGE_READ_ONLY = 1 << 7,  // the program said so
     PAGE_AGED = 1 << 8,       // among the next victims
-    PAGE_AHEAD = 1 << 9,      // brought in beside the page that was touched
+    PAGE_AHEAD = 1 << 9,      // came before any touch, closed, and no touch was seen since
     PAGE_WANTED = 1 << 10,    // delivered to a thread that has not run since
     PAGE_WAITERS = 1 << 11,   // threads sleep on the word
     PAGE_REQUESTED = 1 << 12, // stands in the queue of faults
@@ -34,7 +34,8 @@ enum page_flag {              // bits of the word above the state
     PAGE_CHANGED = 1 << 14,   // the program's mark: a store happened
     PAGE_SENT = 1 << 15,      // was dirty; its contents are on their way to the server
     PAGE_DEFINED = 1 << 16,   // the program's mark: its zeros are contents
-    PAGE_CHANGE_COUNT = 1 << 17, // one in the count of changes, which has the bits from here up
+    PAGE_SPARED = 1 << 17,    // the clock passed it by once, since it came ahead
+    PAGE_CHANGE_COUNT = 1 << 18, // one in the count of changes, which has the bits from here up
 };
 #define PAGE_OPEN (PAGE_OPEN_READ | PAGE_OPEN_WRITE)
 

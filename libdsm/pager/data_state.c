@@ -152,9 +152,10 @@ static void drop_frame(struct segment *segment, uint64_t page)
 
 static void forget(struct segment *segment, uint64_t page)
 {
-    page_set(&segment->table, page_at(&segment->table, page), 0,
-             PAGE_DIRTY | PAGE_UNBACKED | PAGE_CHANGED | PAGE_DEFINED | PAGE_AGED | PAGE_AHEAD |
-                 PAGE_WANTED);
+    struct page_entry *entry = page_at(&segment->table, page);
+    prefetch_forgone(segment, entry);
+    page_set(&segment->table, entry, 0,
+             PAGE_DIRTY | PAGE_UNBACKED | PAGE_CHANGED | PAGE_DEFINED | PAGE_AGED | PAGE_WANTED);
 }
 
 // Not under the lock: punched, then without contents.

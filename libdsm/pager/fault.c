@@ -9,6 +9,7 @@
 // everything here: later the faulting thread runs it itself.
 #include <errno.h>
 #include <limits.h>
+#include <sys/syscall.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
@@ -93,7 +94,7 @@ static bool may_store(const struct segment *segment, uint64_t page)
 
 // The page is in memory; under the lock.
 static enum settled settle_resident(struct segment *segment, uint64_t page, enum page_state state,
-                                    const struct trap_fault *fault)
+                                    const struct trap_fault *fault, struct call **ahead)
 {
     struct counters *stat = segment->pager->stat;
     struct page_entry *entry = page_at(&segment->table, page);
@@ -101,6 +102,10 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     page_set(&segment->table, entry, 0, PAGE_WANTED);
     if (fault->write && !may_store(segment, page)) {
         return FOREIGN; // a write-protect fault is the program's own affair
+    }
+    if (page_has(entry, PAGE_AHEAD)) {
+        *ahead = prefetch_touched(segment, page);
+        now = protection_of(entry);
     }
     if (fault->write && now != TRAP_READ_WRITE) {
         if (state == PAGE_WRITING) {
@@ -136,21 +141,25 @@ static enum settled ask(struct segment *segment, uint64_t page, bool write)
         return ASK;
     }
     uint32_t at = (pager->queue_head + pager->queue_count++) % PAGER_QUEUE;
-    pager->queue[at] =
-        (struct fault_request){.segment = segment->index, .page = page, .write = write};
+    pager->queue[at] = (struct fault_request){
+        .segment = segment->index,
+        .thread = (uint32_t)sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0),
+        .page = page,
+        .write = write,
+    };
     page_set(&segment->table, entry, PAGE_REQUESTED, 0);
     (void)atomic_fetch_add(&pager->queue_word, 1); // woken when the lock is free
     return WAIT;
 }
 
 static enum settled settle(struct segment *segment, uint64_t page, const struct trap_fault *fault,
-                           bool hopeless)
+                           bool hopeless, struct call **ahead)
 {
     enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
     switch (state) {
     case PAGE_RESIDENT:
     case PAGE_WRITING:
-        return settle_resident(segment, page, state, fault);
+        return settle_resident(segment, page, state, fault, ahead);
     case PAGE_UNDEFINED:
     case PAGE_BACKING:
         if (fault->write && !may_store(segment, page)) {
@@ -255,7 +264,8 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
     }
     bool requested = page_has(entry, PAGE_REQUESTED);
     // Who is about to give up asks for nothing that nobody would wait for.
-    enum settled settled = settle(segment, page, fault, hopeless(wait, entry));
+    struct call *ahead = NULL;
+    enum settled settled = settle(segment, page, fault, hopeless(wait, entry), &ahead);
     bool asked = !requested && page_has(entry, PAGE_REQUESTED);
     if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(wait, entry))) {
         lock_release(&pager->lock);
@@ -265,8 +275,14 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         *verdict = failed(segment);
         return true;
     }
-    if (settled == SETTLED || settled == FOREIGN) {
+    if (settled == SETTLED || settled == FOREIGN || ahead != NULL) {
         lock_release(&pager->lock);
+        if (ahead != NULL) {
+            call_queue(pager, ahead);
+        }
+        if (settled == WAIT || settled == ASK) {
+            return false; // once more: the lock was free
+        }
         *verdict = settled == SETTLED ? TRAP_RESOLVED : TRAP_FOREIGN;
         return true;
     }
@@ -301,25 +317,18 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
 
 // ---- the worker's side ----
 
-static uint64_t smaller(uint64_t a, uint64_t b)
+// How many pages from this one on come with it in one run; under the lock.
+static uint32_t run_length(struct segment *segment, uint64_t page,
+                           const struct read_ahead_plan *plan)
 {
-    return a < b ? a : b;
-}
-
-// How many pages from this one on are worth fetching with it; under the lock.
-static uint32_t run_length(struct segment *segment, uint64_t page, enum page_state state)
-{
-    const struct pager_options *o = &segment->pager->options;
-    uint64_t most = smaller(LIMIT_RUN_BYTES, o->read_ahead_bytes) / segment->page_bytes;
-    most = smaller(most, o->cache_bytes / 8 / segment->page_bytes);
-    most = smaller(most, o->swap_buffer_pages);
-    most = smaller(most, segment->table.pages - page);
-    uint32_t window = read_ahead_window(&segment->ahead, page, most < 1 ? 1 : (uint32_t)most);
     uint32_t n = 1;
-    while (n < window && page_state(&segment->table, page_at(&segment->table, page + n)) == state) {
+    while (plan->stride == 1 && n <= plan->count &&
+           page_state(&segment->table, page_at(&segment->table, page + n)) == PAGE_BACKING) {
         n++;
     }
-    read_ahead_trim(&segment->ahead, n);
+    if (plan->stride == 1) {
+        read_ahead_trim(&segment->ahead, n - 1);
+    }
     return n;
 }
 
@@ -340,7 +349,7 @@ static void request_done(struct segment *segment, uint64_t page, int error)
 
 // True: the request is settled, with its page. What is asked for the page from now on is another request.
 static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
-                              uint32_t run, int *error)
+                              uint32_t run, const struct read_ahead_plan *plan, int *error)
 {
     struct pager *pager = segment->pager;
     struct swap swap = {
@@ -352,6 +361,8 @@ static bool swap_in_for_fault(struct segment *segment, const struct fault_reques
         .demand = request->page,
         .demand_write = request->write,
         .fault = true,
+        .plan = *plan,
+        .last_sent = plan->stride != 1 ? prefetch_start : NULL,
         .class = BACKING_FAULT,
         .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
                                                          : pager_deadline(pager),
@@ -378,9 +389,14 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
         if (state == PAGE_BACKING ||
             state == PAGE_UNDEFINED) { // else it came with another page's run
             // Pages without contents are dear to guess at: each takes memory, none saves a request.
-            uint32_t run = state == PAGE_BACKING ? run_length(segment, request->page, state) : 1;
+            struct read_ahead_plan plan = {.stride = 1};
+            uint32_t run = 1;
+            if (state == PAGE_BACKING) {
+                plan = prefetch_plan(segment, request->thread, request->page);
+                run = run_length(segment, request->page, &plan);
+            }
             lock_release(&pager->lock);
-            settled = swap_in_for_fault(segment, request, run, &error);
+            settled = swap_in_for_fault(segment, request, run, &plan, &error);
             lock_acquire(&pager->lock);
         }
         if (!settled) {

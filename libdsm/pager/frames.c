@@ -40,6 +40,16 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment, 
     return !page_has(entry, PAGE_WANTED) || now_ms() - entry->delivered_ms > PAGER_WANTED_MS;
 }
 
+bool frames_spared(struct pager *pager, struct segment *segment, uint64_t page)
+{
+    struct page_entry *entry = page_at(&segment->table, page);
+    if (pager->options.exact || !page_has(entry, PAGE_AHEAD) || page_has(entry, PAGE_SPARED)) {
+        return false;
+    }
+    page_set(&segment->table, entry, PAGE_SPARED, 0);
+    return true;
+}
+
 // Changes of a lost or fenced segment can be saved nowhere: they must not take the memory of the others. Whoever touches
 // such a page later gets SIGBUS.
 bool frames_needs_write(const struct segment *segment, uint64_t page)
@@ -114,6 +124,9 @@ static bool choose(struct pager *pager, struct claims *claims, struct victim *vi
         if (!may_take(pager, claims, frame, victim)) {
             continue;
         }
+        if (frames_spared(pager, victim->segment, victim->page)) {
+            continue;
+        }
         if (pager->options.exact ||
             protection_of(page_at(&victim->segment->table, victim->page)) == TRAP_NONE) {
             return true;
@@ -132,7 +145,8 @@ bool frames_take_victim(struct pager *pager, struct claims *claims, struct victi
         return false;
     }
     page_move(&victim.segment->table, victim.page, PAGE_DISCARDING);
-    page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED | PAGE_AHEAD);
+    prefetch_forgone(victim.segment, entry);
+    page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED);
     replacement_remove(&pager->replacement, entry->frame);
     victim.segment
         ->users++; // until its frame is gone: whoever punches it may serve another segment

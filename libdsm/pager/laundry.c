@@ -58,6 +58,9 @@ static void look(struct pager *pager, struct batch *batch, uint32_t frame, bool 
         frames_second_chance(pager, frame);
         return;
     }
+    if (!aged && frames_spared(pager, segment, page)) {
+        return;
+    }
     struct victim victim = {segment, page};
     if (!frames_needs_write(segment, page)) {
         (void)frames_take_victim(pager, &batch->clean, victim);

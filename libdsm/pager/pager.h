@@ -54,6 +54,7 @@ struct segment {
 
 struct fault_request {
     uint32_t segment;
+    uint32_t thread; // that asks
     bool write;
     uint64_t page;
 };
@@ -66,6 +67,7 @@ struct
     enum call_kind kind;
     struct segment *segment;
     uint64_t page, count, next_page;
+    struct read_ahead_plan plan; // CALL_PREFETCH; of count 0: the program's own hint
     unsigned flags;
     int error;
     uint64_t failed_page;
@@ -153,7 +155,9 @@ void frames_discard(struct pager *pager,
 void frames_settle(struct pager *pager, struct claims *claims); // discards, and gives credit back
 void frames_release(struct pager *pager, uint64_t bytes);       // (L)
 bool frames_evictable(const struct pager *pager, const struct segment *segment,
-                      uint64_t page);                                  // (L)
+                      uint64_t page); // (L)
+bool frames_spared(struct pager *pager, struct segment *segment,
+                   uint64_t page); // (L) came ahead: one turn of the clock is for its touch
 bool frames_needs_write(const struct segment *segment, uint64_t page); // (L) before it goes
 uint64_t frames_free(const struct pager *pager);                       // (L) bytes
 struct segment *frames_owner(const struct pager *pager, uint32_t frame);
@@ -171,7 +175,9 @@ struct swap {
     bool demand_write;
     bool fault;
     bool prefetch; // into free frames only; counted by itself
-    bool no_io;    // give up with -EAGAIN before any request is sent
+    struct read_ahead_plan
+        plan;   // what comes beside the demanded page, or for nobody yet; count 0: nothing
+    bool no_io; // give up with -EAGAIN before any request is sent
     enum backing_class class;
     int64_t deadline;
     void (*last_sent)(
@@ -248,7 +254,25 @@ int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page,
                     const uint64_t *mask, _Atomic uint32_t *wake);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
+// ---- prefetch.c ----
+// (L) What is to come with this page, for which a thread waits.
+struct read_ahead_plan prefetch_plan(struct segment *segment, uint32_t thread, uint64_t page);
+// (L) The first touch of a page that came ahead: opens what may be opened with it. The call that fetches the next
+// window, to be queued once the lock is free, or NULL.
+struct call *prefetch_touched(struct segment *segment, uint64_t page);
+void prefetch_used(struct segment *segment, uint32_t pages); // (L)
+void prefetch_seen(struct segment *segment,
+                   struct page_entry *entry); // (L) of use, whoever says so
+void prefetch_forgone(struct segment *segment,
+                      struct page_entry *entry); // (L) it goes; if it came ahead, for nothing
+void prefetch_start(
+    struct swap *swap); // the last request of a swap-in has left: now its plan, or next_page
+void prefetch_run(struct pager *pager, struct call *call);
+
 // ---- workers.c, laundry.c ----
+struct call *call_try(struct pager *pager, uint32_t owner); // a free record, or NULL
+void call_queue(struct pager *pager, struct call *call);
+void call_free(struct pager *pager, struct call *call);
 int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
                 struct backing *backing);
 void pager_stop(struct pager *pager); // no thread may be in a fault

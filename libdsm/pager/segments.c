@@ -65,6 +65,7 @@ static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t fr
         entry->pins = 0;
     }
     page_move(&segment->table, page, PAGE_DISCARDING);
+    prefetch_forgone(segment, entry);
     page_set(&segment->table, entry, 0, PAGE_OPEN | PAGE_DIRTY);
     replacement_remove(&pager->replacement, frame);
     page_move(&segment->table, page, PAGE_BACKING);

@@ -75,6 +75,7 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
         s->error = -EROFS;
         return IN_FAULT;
     }
+    prefetch_seen(segment, entry);
     enum trap_access access = swap_access(s, s->page);
     if (state == PAGE_WRITING &&
         ((s->flags & (DSM_PIN | DSM_KILL)) != 0 || access == TRAP_READ_WRITE)) {
@@ -106,10 +107,15 @@ static bool optional(const struct swap *s)
     return s->prefetch || (s->fault && s->page != s->demand);
 }
 
+// While the laundry keeps some frames free, nothing else is taken for such a page.
 static bool room_to_spare(const struct swap *s)
 {
-    return !s->prefetch || s->claims.credit >= s->segment->page_bytes ||
-           frames_free(s->pager) >= s->segment->page_bytes + s->pager->low_water;
+    if (!s->prefetch && !(optional(s) && s->pager->options.laundry)) {
+        return true;
+    }
+    uint64_t kept = s->prefetch ? s->pager->low_water : 0;
+    return s->claims.credit >= s->segment->page_bytes ||
+           frames_free(s->pager) >= s->segment->page_bytes + kept;
 }
 
 // The page is not in: memory for it, and what it needs.
@@ -198,6 +204,14 @@ static struct step consider(struct swap *s)
     default:
         return (struct step){.outcome = optional(s) ? IN_FAR_ENOUGH : IN_WAIT_PAGE};
     }
+}
+
+bool swap_check_out(struct swap *s)
+{
+    lock_acquire(&s->pager->lock);
+    struct step step = consider(s);
+    lock_release(&s->pager->lock);
+    return step.outcome == IN_READ;
 }
 
 // ---- what follows from it; not under the lock ----

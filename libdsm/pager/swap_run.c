@@ -65,9 +65,27 @@ void swap_undo_pins(struct swap *s)
 enum trap_access swap_access(const struct swap *s, uint64_t page)
 {
     const struct page_entry *entry = entry_of(s, page);
+    if (page_has(entry, PAGE_AHEAD)) {
+        return TRAP_NONE;
+    }
     bool write = (s->flags & DSM_WRITE) != 0 || (s->demand == page && s->demand_write);
     return write && s->segment->writable && !page_has(entry, PAGE_READ_ONLY) ? TRAP_READ_WRITE
                                                                              : TRAP_READ;
+}
+
+// Nobody touched it yet. It stays closed, so that the first touch is seen, unless the walk is trusted so far, or
+// somebody waits for it by now.
+static uint32_t came_ahead(struct swap *s, uint64_t page)
+{
+    const struct read_ahead_plan *plan = &s->plan;
+    int64_t n = (int64_t)(page - plan->page) / plan->stride;
+    STAT_ADD(s->pager->stat, read_ahead_pages, 1);
+    bool open = n >= 0 && n < plan->open && page != plan->marker && !s->pager->options.exact;
+    if (!open && !page_has(entry_of(s, page), PAGE_WAITERS)) {
+        return PAGE_AHEAD;
+    }
+    prefetch_used(s->segment, 1);
+    return 0;
 }
 
 // Under the lock, page by page or run by run: the frames are filled. Fill, open, wake, in this order.
@@ -87,8 +105,8 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         } else if (s->demand == page + i && page_has(entry, PAGE_WAITERS)) {
             set |= PAGE_WANTED;
             entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
-        } else if (s->fault) {
-            set |= PAGE_AHEAD;
+        } else if (s->plan.count > 0 && s->demand != page + i) {
+            set |= came_ahead(s, page + i);
         }
         // What was killed is undefined, whatever was stored into it before.
         uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED | PAGE_DEFINED : 0;
@@ -100,7 +118,10 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         while (i + n < count && swap_access(s, page + i + n) == access) {
             n++;
         }
-        (void)protection_set(segment, page + i, n, access); // closed: the touch is a soft fault
+        if (access != TRAP_NONE) { // it is closed now
+            (void)protection_set(segment, page + i, n,
+                                 access); // or stays so: the touch is a soft fault
+        }
         i += n;
     }
     for (uint64_t i = 0; i < count; i++) {
@@ -182,16 +203,12 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
     lock_acquire(&s->pager->lock);
     swap_check_in(s, page, count);
     swap_release(s);
-    if (s->prefetch) {
+    if (s->prefetch && s->plan.count == 0) {
         STAT_ADD(s->pager->stat, prefetched_pages, count);
-    }
-    if (s->fault) {
-        STAT_ADD(s->pager->stat, read_ahead_pages,
-                 count - (s->demand >= page && s->demand < page + count));
     }
 }
 
-static const struct backing_sink sink = {
+const struct backing_sink swap_sink = {
     .place = sink_place, .fill = sink_fill, .deliver = sink_deliver};
 
 // Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.
@@ -209,7 +226,7 @@ void swap_flush(struct swap *s, uint64_t hint)
         s->last_sent(s);
     }
     frames_discard(s->pager, &s->claims);
-    int error = backing_read_receive(s->lane, &run, &sink, s, s->deadline);
+    int error = backing_read_receive(s->lane, &run, &swap_sink, s, s->deadline);
     if (error != 0) {
         swap_fail(s, error, s->segment, s->base + run.done);
         swap_give_back(s, s->base + run.done, s->count - run.done, error);

@@ -10,6 +10,9 @@
 int swap_pin(struct swap *s, struct page_entry *entry);
 void swap_undo_pins(struct swap *s); // of the pages before the one in hand
 enum trap_access swap_access(const struct swap *s, uint64_t page);
+// For a prefetch, with a lane in hand: checks out the page in hand. False: it is in, or not to be had for nothing.
+bool swap_check_out(struct swap *s);
+extern const struct backing_sink swap_sink;
 // (L) The frames are filled: resident, opened, waiters woken.
 void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
 void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page

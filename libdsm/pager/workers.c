@@ -57,7 +57,7 @@ static void *serve_faults(void *argument)
 
 // ---- calls ----
 
-static struct call *try_call(struct pager *pager, uint32_t owner)
+struct call *call_try(struct pager *pager, uint32_t owner)
 {
     for (int i = 0; i < PAGER_CALLS; i++) {
         uint32_t free_state = CALL_FREE;
@@ -69,14 +69,14 @@ static struct call *try_call(struct pager *pager, uint32_t owner)
     return NULL;
 }
 
-static void queue_call(struct pager *pager, struct call *call)
+void call_queue(struct pager *pager, struct call *call)
 {
     atomic_store(&call->state, CALL_QUEUED);
     (void)atomic_fetch_add(&pager->call_word, 1);
     sync_wake(&pager->call_word, 1);
 }
 
-static void free_call(struct pager *pager, struct call *call)
+void call_free(struct pager *pager, struct call *call)
 {
     uint32_t owner = atomic_load(&call->owner);
     atomic_store(&call->state, CALL_FREE);
@@ -84,57 +84,6 @@ static void free_call(struct pager *pager, struct call *call)
     (void)atomic_compare_exchange_strong(&call->owner, &owner, 0);
     (void)atomic_fetch_add(&pager->call_free_word, 1);
     sync_wake(&pager->call_free_word, 1);
-}
-
-// The page that the program will ask for next, by another worker, so that its request leaves before the present answer is in
-// (and after the call has the memory that it needs).
-// A hint: dropped when there is no place for it.
-static void start_prefetch(struct swap *swap)
-{
-    struct pager *pager = swap->pager;
-    struct segment *segment = swap->segment;
-    uint64_t page = swap->next_page;
-    struct call *call = page < segment->table.pages ? try_call(pager, 0) : NULL;
-    if (call == NULL) {
-        return;
-    }
-    call->kind = CALL_PREFETCH;
-    call->page = page;
-    lock_acquire(&pager->lock);
-    call->segment = pager_use(pager, segment->index);
-    lock_release(&pager->lock);
-    if (call->segment == NULL) {
-        free_call(pager, call);
-    } else {
-        queue_call(pager, call);
-    }
-}
-
-static void run_prefetch(struct pager *pager, struct call *call)
-{
-    struct segment *segment = call->segment;
-    uint64_t left = segment->table.pages - call->page;
-    uint64_t most = LIMIT_RUN_BYTES / segment->page_bytes;
-    // NOLINTNEXTLINE(clang-analyzer-core.NullDereference): the thread was started with it
-    if (most > pager->options.swap_buffer_pages) {
-        most = pager->options.swap_buffer_pages; // one run
-    }
-    struct swap swap = {
-        .pager = pager,
-        .segment = segment,
-        .page = call->page,
-        .end = call->page + (left < most ? left : most),
-        .next_page = DSM_NO_PAGE,
-        .demand = DSM_NO_PAGE,
-        .prefetch = true,
-        .class = BACKING_BULK,
-        .deadline = sync_after_ms(LIMIT_RPC_MS),
-    };
-    (void)pager_swap_in(&swap); // an error is met again by whoever wants the page
-    lock_acquire(&pager->lock);
-    pager_leave(segment);
-    lock_release(&pager->lock);
-    free_call(pager, call);
 }
 
 static void run_swap_in(struct pager *pager, struct call *call)
@@ -147,7 +96,7 @@ static void run_swap_in(struct pager *pager, struct call *call)
         .flags = call->flags,
         .next_page = call->next_page,
         .demand = DSM_NO_PAGE,
-        .last_sent = start_prefetch,
+        .last_sent = prefetch_start,
         .class = BACKING_CALL,
         .deadline = pager_deadline(pager),
     };
@@ -202,7 +151,7 @@ static struct call *next_call(struct pager *pager)
 static void run_call(struct pager *pager, struct call *call)
 {
     if (call->kind == CALL_PREFETCH) {
-        run_prefetch(pager, call);
+        prefetch_run(pager, call);
         return; // nobody waits
     }
     if (call->kind == CALL_SWAP_IN) {
@@ -274,7 +223,7 @@ static struct call *take_call(struct pager *pager)
     for (;;) {
         uint32_t seen = atomic_load(&pager->call_free_word);
         sync_mask mask = sync_block_signals(); // no leap before the record is this thread's
-        call = call != NULL ? call : try_call(pager, self);
+        call = call != NULL ? call : call_try(pager, self);
         call = call != NULL ? call : orphaned_call(pager, self);
         sync_restore_signals(mask);
         if (call != NULL) {
@@ -294,7 +243,7 @@ int pager_call(struct pager *pager, struct call *call)
     ours->next_page = call->next_page;
     ours->flags = call->flags;
     ours->passed_over = 0;
-    queue_call(pager, ours);
+    call_queue(pager, ours);
     uint32_t state;
     while ((state = atomic_load(&ours->state)) != CALL_DONE) {
         (void)sync_wait(&ours->state, state, SYNC_FOR_EVER);
@@ -303,7 +252,7 @@ int pager_call(struct pager *pager, struct call *call)
     call->failed_page = ours->failed_page;
     call->failed_segment = ours->failed_segment;
     call->passed_over = ours->passed_over;
-    free_call(pager, ours);
+    call_free(pager, ours);
     return call->error;
 }
 

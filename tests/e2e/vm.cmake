@@ -60,6 +60,12 @@ if(DSM_SANITIZE STREQUAL "")
   add_vm_test(Laundry.few-dirty-victims hold.sh hold_laundry rate)
 endif()
 
+add_executable(hold_prefetch ${vm_folder}/hold_prefetch.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_prefetch PRIVATE dsm Threads::Threads)
+foreach(role strides random threads)
+  add_vm_test(Prefetch.${role} hold.sh hold_prefetch ${role})
+endforeach()
+
 add_executable(hold_maps ${vm_folder}/hold_maps.c ${vm_folder}/hold_rig.c)
 target_link_libraries(hold_maps PRIVATE dsm Threads::Threads)
 if(DSM_SANITIZE STREQUAL "") # sanitizers have mappings of their own

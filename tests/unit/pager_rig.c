@@ -201,7 +201,7 @@ void rig_stop(void)
 // ---- nothing is left behind ----
 
 struct tally {
-    uint64_t transit, resident_bytes, pinned, pinned_bytes, edges, requested, users;
+    uint64_t transit, resident_bytes, pinned, pinned_bytes, edges, requested, users, ahead;
 };
 
 static void tally_segment(const struct segment *segment, struct tally *t)
@@ -215,6 +215,8 @@ static void tally_segment(const struct segment *segment, struct tally *t)
         t->transit += page_in_transit(state);
         t->requested += page_has(entry, PAGE_REQUESTED);
         t->pinned += entry->pins > 0;
+        t->ahead += page_has(entry, PAGE_AHEAD);
+        assert_true(!page_has(entry, PAGE_AHEAD) || (state == PAGE_RESIDENT && now == TRAP_NONE));
         t->edges += now != before;
         before = now;
         if (state == PAGE_RESIDENT) {
@@ -261,15 +263,18 @@ static bool quiet(struct tally *t)
     return still;
 }
 
-static void check_state(void)
+void rig_settle(void)
 {
     struct tally t;
-    for (int i = 0; i < 2000; i++) { // workers may be at work on what nobody waits for any more
+    for (int i = 0; i < 20000; i++) { // workers may be at work on what nobody waits for any more
         if (quiet(&t)) {
             assert_true(rig.pager.resident_bytes <= rig.pager.options.cache_bytes);
+            assert_int_equal(STAT_GET(&rig.stat, read_ahead_pages),
+                             STAT_GET(&rig.stat, read_ahead_used) +
+                                 STAT_GET(&rig.stat, read_ahead_wasted) + t.ahead);
             return;
         }
-        (void)usleep(10000);
+        (void)usleep(1000);
     }
     fail_msg("left behind: %" PRIu64 " in transit, %" PRIu64 " requested, %" PRIu64
              " users, %" PRIu64 " bytes in frames, %" PRIu64 " accounted for",
@@ -280,7 +285,7 @@ static void check_state(void)
 
 void rig_check_failed(void)
 {
-    check_state();
+    rig_settle();
     assert_int_equal(atomic_load(&rig.punched_open), 0);
     assert_int_equal(GET(swap_in_pages), GET(swap_in_already_in) + GET(swap_in_no_read) +
                                              GET(swap_in_reads) + (uint64_t)rig.faulted);

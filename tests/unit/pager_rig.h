@@ -85,6 +85,7 @@ void rig_start(const struct rig_options *options);
 // Checks that nothing is left behind, the identities of the counters, and stops.
 void rig_stop(void);
 void rig_check(void);        // the same, without stopping
+void rig_settle(void);       // waits until nobody is at work
 void rig_check_failed(void); // the same after injected failures of writing
 void rig_attach(unsigned i); // a further segment, like the first
 void rig_detach(unsigned i);
