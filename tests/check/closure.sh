@@ -42,7 +42,7 @@ ld -r --gc-sections -e "${flags[1]}" "${flags[@]}" -o "$work/closure.o" "${objec
 
 status=0
 for root in $roots; do
-    if ! nm --defined-only "$work/closure.o" | awk '{ print $3 }' | grep -qx "${root#*:}"; then
+    if ! nm --defined-only "$work/closure.o" | awk '{ print $3 }' | grep -x "${root#*:}" >/dev/null; then
         echo "The root $root is defined nowhere: correct handler_roots.txt."
         status=1
     fi

@@ -96,7 +96,7 @@ check_keys() { # PAGE: what the notes name is a key, too
     sed -n '/^T{$/{n;p}' "$work/dsmd.conf.5" >"$work/dsmd.conf" # the first column of its table
     lacks dsmd.conf '^\\\\fB%s\\\\fR$' "${keys[@]}"
     while read -r key; do
-        if ! printf '%s\n' "${keys[@]}" | grep -qxF -- "$key"; then
+        if ! grep -qxF -- "$key" <<<"$(printf '%s\n' "${keys[@]}")"; then
             offence "$1:1: there is no key $key"
         fi
     done < <(part "$1" '# NOTES ON SOME SETTINGS' | grep -E '^\*' | grep -oE '[a-z-]+')

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib.sh"
 line='SPDX-License-Identifier: Apache-2.0'
 while read -r file; do
-    if ! head -n 3 "$file" | grep -qF "$line"; then
+    if ! grep -qF "$line" <<<"$(head -n 3 "$file")"; then
         offence "$file:1: has no line '$line'"
     fi
 done < <(sources)

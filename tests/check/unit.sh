@@ -4,7 +4,7 @@
 # shellcheck source=tests/check/lib.sh
 . "$(dirname "$0")/lib.sh"
 most=2.0
-if ! systemd-analyze security --help >/dev/null 2>&1 || ! systemd-analyze --help | grep -q -- --offline; then
+if ! systemd-analyze security --help >/dev/null 2>&1 || ! systemd-analyze --help | grep -e --offline >/dev/null; then
     echo "SKIPPED: needs systemd-analyze with security --offline (Debian package systemd)"
     exit 77
 fi

@@ -23,7 +23,7 @@ server_of_this_build() {
     local server
     for server in /proc/[0-9]*; do
         if [ "$(readlink "$server/exe" 2>/dev/null)" = "$build/bin/dsmd" ] &&
-            tr '\0' ' ' <"$server/environ" 2>/dev/null | grep -q "HOME=$work "; then
+            tr '\0' ' ' <"$server/environ" 2>/dev/null | grep "HOME=$work " >/dev/null; then
             return 0
         fi
     done

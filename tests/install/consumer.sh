@@ -59,7 +59,7 @@ for standard in c11 c17 c++11 c++17 c++20; do # the header by itself
 done
 
 for program in "$work"/with-*/consumer_*; do
-    readelf -d "$program" | grep -q 'NEEDED.*\[libdsm\.so\.0\]' ||
+    readelf -d "$program" | grep 'NEEDED.*\[libdsm\.so\.0\]' >/dev/null ||
         fail "$program does not ask for libdsm.so.0"
 done
 

@@ -100,7 +100,7 @@ before=$dsmd
 install_revision 2
 dsmd_running || fail "dsmd does not run after the upgrade"
 [ "$dsmd" != "$before" ] || fail "the old dsmd still runs"
-in_root dpkg-query -W dsm-server | grep -q -- '-2$' || fail "no upgrade took place"
+in_root dpkg-query -W dsm-server | grep -- '-2$' >/dev/null || fail "no upgrade took place"
 grep -q "the operator's own line" "$system/etc/dsm/dsmd.conf" || fail "the operator's settings were replaced"
 read_pages "after the upgrade"
 alive "$load" || fail "the load was over before the upgrade was"

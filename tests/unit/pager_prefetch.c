@@ -154,6 +154,7 @@ static void stores_and_calls_are_touches(void **state)
     assert_int_equal(rig_swap_in(first + 1, 1, DSM_PIN), 0); // and by a call
     assert_int_equal(pager_unpin(&rig.segments[0], first + 1, 1), 0);
     assert_false(rig_has(first + 1, PAGE_AHEAD));
+    assert_true(GET(read_ahead_used) > used);
     rig_expect_page(first, 77);
     rig_expect_page(first + 1, rig_first_stamp(first + 1));
     rig_stop();
