@@ -15,7 +15,8 @@ elseif(TARGET dsmctl AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
     set(manual ${CMAKE_BINARY_DIR}/man/${name})
     add_custom_command(OUTPUT ${manual} VERBATIM
       COMMAND ${CMAKE_SOURCE_DIR}/deploy/manual-page ${page} $<TARGET_FILE_DIR:dsmctl> ${PROJECT_VERSION} ${manual}
-      DEPENDS ${page} ${CMAKE_SOURCE_DIR}/deploy/manual-page ${CMAKE_SOURCE_DIR}/libdsm/include/dsm/counters.def dsmctl)
+      DEPENDS ${page} ${CMAKE_SOURCE_DIR}/deploy/manual-page ${CMAKE_SOURCE_DIR}/libdsm/include/dsm/counters.def
+        ${CMAKE_SOURCE_DIR}/libdsm/page/page_states.def dsmctl)
     list(APPEND dsm_manuals ${manual})
   endforeach()
   add_custom_target(manuals ALL DEPENDS ${dsm_manuals})

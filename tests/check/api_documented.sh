@@ -4,7 +4,7 @@
 # api_documented.sh ROOT BUILD: the library and its manual pages speak of the same things.
 # - Each function of dsm.h is in one page's NAME, and its declaration in that page's SYNOPSIS; and the other way round.
 # - What libdsm.so exports is what dsm.h declares.
-# - dsm(7) has each state of page_states.def, as it is made each variable of settings.def, and dsm_stats(3) each counter.
+# - dsm(7) has, as it is made, each variable of settings.def, and dsm_stats(3) each counter. (The states of pages: manuals.sh.)
 # - Each flag and error of dsm.h is in some page, and no page speaks of a DSM_ name that there is not.
 build=$(realpath "$2")
 # shellcheck source=tests/check/lib.sh
@@ -77,20 +77,6 @@ expect() {
 mapfile -t constants < <(grep -oE '^ *(enum \{ +)?DSM_[A-Z_]+ =' "$header" | grep -oE 'DSM_[A-Z_]+'; grep -oE 'DSM_DATA_[A-Z]+' "$header"; echo DSM_NO_PAGE)
 cat "${pages[@]}" libdsm/man/dsm.7.scd >"$work/all"
 expect "$work/all" "$header" "${constants[@]}"
-
-# rows PAGE: of its table of states, "NAME: MEANING".
-rows() {
-    awk '/^\|?\[\[ / { inside = $2 == "*state*"; next } /^$/ { inside = 0 }
-        inside && /^\|/ { name = $2 } inside && /^:< / && name != "" { print name ": " substr($0, 4) }' "$1"
-}
-sed -nE 's/^PAGE_STATE\(([A-Z]+), [a-z]+, [a-z]+, "(.*)"\)$/\L\1\E: \2/p' libdsm/page/page_states.def |
-    sort >"$work/states"
-rows libdsm/man/dsm.7.scd | sort >"$work/rows"
-if [ ! -s "$work/states" ]; then
-    offence "libdsm/page/page_states.def:1: nothing was found in it"
-fi
-differences "$work/states" "$work/rows" libdsm/man/dsm.7.scd "lacks a state"
-differences "$work/rows" "$work/states" libdsm/man/dsm.7.scd "there is no such state"
 
 mapfile -t variables < <(sed -nE 's/^DSM_SETTING\([a-z_]+, ([A-Z_]+),.*/\1/p' libdsm/settings.def)
 printf '%s\n' "${variables[@]}" "${constants[@]}" DSM_CONFIG | sort -u >"$work/known"

@@ -34,8 +34,6 @@ plant 1 "another type in a SYNOPSIS" man/dsm_stats.3.scd 's/^int dsm_stats/long 
 plant 1 "a function that there is not" man/dsm_stats.3.scd 's/^int dsm_stats.*/&\nint dsm_reset(void);/'
 plant 1 "a flag without a word" include/dsm/dsm.h 's/^( *)DSM_NORESERVE = .*/&\n\1DSM_ANOTHER = 1 << 7,/'
 plant 1 "a word for no flag" man/dsm_segment.3.scd 's/DSM_EXCLUSIVE/DSM_INCLUSIVE/'
-plant 1 "a state without a row" man/dsm.7.scd '/^\|\[ killing/,+1d'
-plant 1 "another meaning of a state" page/page_states.def 's/on the server only/in memory/'
 plant 1 "a variable that there is not" man/dsm.7.scd 's/DSM_LAUNDRY/DSM_WASHING/'
 if command -v scdoc >/dev/null; then
     plant 1 "a setting without a row" man/dsm.7.scd '/^@settings/d'

@@ -4,6 +4,7 @@
 # manuals.sh ROOT BUILD: the manual pages say what the programs know. Options (with their arguments) of --help and of the
 # page are the same, of dsmctl for each command; dsmd.conf(5) has every key of settings.def, dsmstat(1) every counter; options
 # in examples exist, and dsmd takes the example of its configuration; man shows the made pages without a warning.
+# dsm(7) has every state of page_states.def, and its diagram every move and no other.
 #
 # A page writes an option at the beginning of a line: *-c*, *--count* _N_
 build=$(realpath "$2")
@@ -145,6 +146,32 @@ check_rendering() { # PAGE
     fi
 }
 
+check_states() { # PAGE: the moves as "from to", of the declaration and of the made page
+    local name move last=
+    name=$(basename "$1" .scd)
+    mapfile -t states < <(sed -nE 's/^PAGE_STATE\(([A-Z_]+),.*/\L\1/p' libdsm/page/page_states.def)
+    if [ "${#states[@]}" -eq 0 ]; then
+        offence "libdsm/page/page_states.def:1: no state was found"
+    fi
+    lacks "$name" '^%s$' "${states[@]}"
+    sed -nE 's/^PAGE_MOVE\(([A-Z_]+), ([A-Z_]+),.*/\L\1 \2/p' libdsm/page/page_states.def | sort >"$work/moves"
+    sed -nE 's/^([a-z_]*) *\\?-\\?-> ([a-z_]+) .*/\1 \2/p' "$work/$name" |
+        while IFS=' ' read -r from to; do
+            if [ -z "$to" ]; then # a further move of the same state
+                to=$from
+                from=$last
+            fi
+            last=$from
+            echo "$from $to"
+        done | sort >"$work/drawn"
+    while read -r move; do
+        offence "$1:1: the diagram lacks the move $move"
+    done < <(comm -23 "$work/moves" "$work/drawn")
+    while read -r move; do
+        offence "$1:1: the diagram has the move $move, page_states.def does not"
+    done < <(comm -13 "$work/moves" "$work/drawn")
+}
+
 while read -r page; do
     check_rendering "$page"
     check_command_lines "$page"
@@ -157,6 +184,7 @@ check_commands tools/dsmctl.1.scd
 check_measurements tools/dsmperf.1.scd
 check_keys server/dsmd.conf.5.scd
 check_example server/dsmd.conf.5.scd
+check_states libdsm/man/dsm.7.scd
 mapfile -t counters < <(sed -nE 's/^DSM_COUNTER\(([a-z_]+),.*/\1/p' libdsm/include/dsm/counters.def)
 lacks dsmstat.1 '^\\\\fB%s\\\\fR (' "${counters[@]}"
 verdict

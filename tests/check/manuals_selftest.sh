@@ -13,7 +13,8 @@ fi
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 cd "$root"
-cp --parents server/*.scd tools/*.scd server/settings.def libdsm/include/dsm/counters.def deploy/manual-page "$tree"
+cp --parents server/*.scd tools/*.scd server/settings.def libdsm/include/dsm/counters.def deploy/manual-page \
+    libdsm/man/dsm.7.scd libdsm/page/page_states.def "$tree"
 echo >"$tree/CMakeLists.txt"
 
 expected=()
@@ -38,6 +39,9 @@ plant tools/dsmctl.1.scd '/^## ping/,/^## segments/s/^\*-c\*, //' 'dsmctl ping h
 plant tools/dsmctl.1.scd 's/^## delete/## remove/' 'dsmctl has "delete", the page does not'
 plant tools/dsmctl.1.scd 's/--page-size 64K/--pages 64K/' 'there is no --pages'
 plant tools/dsmstat.1.scd '/^@counters@$/d' 'lacks swap_in_calls'
+plant libdsm/man/dsm.7.scd 's/^@moves@$/lost --> resident by hand/' 'has the move lost resident, page_states.def does not'
+expected+=('lacks the move backing reading')
+plant libdsm/man/dsm.7.scd '/^@states@$/d' 'lacks killing'
 plant tools/dsmperf.1.scd 's/^\*scan\*$/*sweep*/' 'describes "sweep", dsmperf --help does not'
 plant tools/dsmperf.1.scd "\$a #No blank" 'cannot be made'
 
