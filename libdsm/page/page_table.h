@@ -41,7 +41,7 @@ enum page_flag {              // bits of the word above the state
 
 struct page_entry {
     _Atomic uint32_t word;
-    uint32_t frame; // while it has one
+    uint32_t frame; // while it has one; else what replacement knows of the last one, 0: nothing
     uint16_t pins;
     uint8_t error;         // why the last attempt failed: enum of the pager
     uint8_t attempts;      // failed ones, counted round

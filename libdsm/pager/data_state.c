@@ -146,7 +146,9 @@ static uint64_t check_out_run(struct segment *segment, uint64_t page, uint64_t s
 
 static void drop_frame(struct segment *segment, uint64_t page)
 {
-    replacement_remove(&segment->pager->replacement, page_at(&segment->table, page)->frame);
+    struct page_entry *entry = page_at(&segment->table, page);
+    replacement_remove(&segment->pager->replacement, entry->frame);
+    entry->frame = 0;
     frames_release(segment->pager, segment->page_bytes);
 }
 

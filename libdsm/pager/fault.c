@@ -103,9 +103,12 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     if (fault->write && !may_store(segment, page)) {
         return FOREIGN; // a write-protect fault is the program's own affair
     }
+    if (now == TRAP_NONE) {
+        replacement_touched(&segment->pager->replacement, entry->frame,
+                            page_has(entry, PAGE_AHEAD));
+    }
     if (page_has(entry, PAGE_AHEAD)) {
         *ahead = prefetch_touched(segment, page);
-        now = protection_of(entry);
     }
     if (fault->write && now != TRAP_READ_WRITE) {
         if (state == PAGE_WRITING) {

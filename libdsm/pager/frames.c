@@ -12,7 +12,7 @@
 #include "libdsm/pager/pager.h"
 #include "libdsm/sync/invariant.h"
 
-enum { CLOSE_RUN = 64 };
+enum { CLOSE_RUN = 64, CLOSE_PART = 32 };
 
 struct segment *frames_owner(const struct pager *pager, uint32_t frame)
 {
@@ -40,10 +40,11 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment, 
     return !page_has(entry, PAGE_WANTED) || now_ms() - entry->delivered_ms > PAGER_WANTED_MS;
 }
 
-bool frames_spared(struct pager *pager, struct segment *segment, uint64_t page)
+// A page that came ahead of any touch is passed by once, so that it can be touched at all.
+static bool spared(struct segment *segment, uint64_t page)
 {
     struct page_entry *entry = page_at(&segment->table, page);
-    if (pager->options.exact || !page_has(entry, PAGE_AHEAD) || page_has(entry, PAGE_SPARED)) {
+    if (!page_has(entry, PAGE_AHEAD) || page_has(entry, PAGE_SPARED)) {
         return false;
     }
     page_set(&segment->table, entry, PAGE_SPARED, 0);
@@ -58,30 +59,51 @@ bool frames_needs_write(const struct segment *segment, uint64_t page)
            atomic_load(&segment->backing.fate) == BACKING_WELL;
 }
 
-static bool may_close(const struct pager *pager, const struct segment *segment, uint64_t page)
+static uint8_t queue_of(const struct pager *pager, const struct segment *segment, uint64_t page)
+{
+    return pager->replacement.frames[page_at(&segment->table, page)->frame].queue;
+}
+
+static bool may_close(const struct pager *pager, const struct segment *segment, uint64_t page,
+                      uint8_t queue)
 {
     return page < segment->table.pages &&
            protection_of(page_at(&segment->table, page)) != TRAP_NONE &&
-           frames_evictable(pager, segment, page);
+           frames_evictable(pager, segment, page) && queue_of(pager, segment, page) == queue;
 }
 
-void frames_second_chance(struct pager *pager, uint32_t frame)
+// Neighbours that came together are closed together: one system call, and no more edges than before.
+static bool second_chance(struct pager *pager, struct segment *segment, uint64_t page)
 {
-    struct segment *segment = frames_owner(pager, frame);
-    uint64_t first = pager->replacement.frames[frame].page;
-    uint64_t end = first;
-    while (end - first < CLOSE_RUN && may_close(pager, segment, end)) {
+    uint32_t most = pager->replacement.in_use / CLOSE_PART;
+    most = most > CLOSE_RUN ? CLOSE_RUN : most;
+    uint8_t queue = queue_of(pager, segment, page);
+    uint64_t first = page;
+    uint64_t end = page + 1;
+    while (end - first < most && may_close(pager, segment, end, queue)) {
         end++;
     }
-    if (end == first) {
-        return;
-    }
-    while (first > 0 && end - first < CLOSE_RUN && may_close(pager, segment, first - 1)) {
+    while (first > 0 && end - first < most && may_close(pager, segment, first - 1, queue)) {
         first--;
     }
-    if (protection_set(segment, first, end - first, TRAP_NONE) == 0) {
-        STAT_ADD(pager->stat, second_chances, end - first);
+    if (protection_set(segment, first, end - first, TRAP_NONE) != 0) {
+        return false;
     }
+    STAT_ADD(pager->stat, second_chances, end - first);
+    return true;
+}
+
+enum replacement_view frames_view(struct pager *pager, uint32_t frame)
+{
+    struct segment *segment = frames_owner(pager, frame);
+    uint64_t page = pager->replacement.frames[frame].page;
+    if (pager->options.exact) {
+        return REPLACEMENT_TAKE;
+    }
+    if (protection_of(page_at(&segment->table, page)) != TRAP_NONE) {
+        return second_chance(pager, segment, page) ? REPLACEMENT_PASS : REPLACEMENT_SKIP;
+    }
+    return spared(segment, page) ? REPLACEMENT_SKIP : REPLACEMENT_TAKE;
 }
 
 static bool failed_before(const struct claims *claims, const struct segment *segment, uint64_t page)
@@ -105,35 +127,30 @@ static bool may_take(const struct pager *pager, struct claims *claims, uint32_t 
     return !failed_before(claims, victim->segment, victim->page);
 }
 
+struct choice {
+    struct pager *pager;
+    struct claims *claims;
+    struct victim victim;
+};
+
+static enum replacement_view look(void *context, uint32_t frame, bool aged)
+{
+    struct choice *c = context;
+    if (!may_take(c->pager, c->claims, frame, &c->victim)) {
+        return REPLACEMENT_SKIP;
+    }
+    return aged ? REPLACEMENT_TAKE : frames_view(c->pager, frame);
+}
+
 static bool choose(struct pager *pager, struct claims *claims, struct victim *victim)
 {
-    struct replacement *r = &pager->replacement;
+    struct choice choice = {.pager = pager, .claims = claims};
     claims->others = false;
-    for (uint32_t frame = replacement_next_aged(r, FRAME_NONE); frame != FRAME_NONE;
-         frame = replacement_next_aged(r, frame)) {
-        if (may_take(pager, claims, frame, victim)) {
-            return true;
-        }
+    if (replacement_choose(&pager->replacement, look, &choice, UINT32_MAX) == FRAME_NONE) {
+        return false;
     }
-    // Twice round: the first time may close every page, the second finds them closed.
-    for (uint32_t i = 0; i < 2 * r->in_use + 1; i++) {
-        uint32_t frame = replacement_sweep(r);
-        if (frame == FRAME_NONE) {
-            return false;
-        }
-        if (!may_take(pager, claims, frame, victim)) {
-            continue;
-        }
-        if (frames_spared(pager, victim->segment, victim->page)) {
-            continue;
-        }
-        if (pager->options.exact ||
-            protection_of(page_at(&victim->segment->table, victim->page)) == TRAP_NONE) {
-            return true;
-        }
-        frames_second_chance(pager, frame);
-    }
-    return false;
+    *victim = choice.victim;
+    return true;
 }
 
 // A page that cannot be closed (no mapping left for the split) is no victim: punching it open would show zeros.
@@ -147,7 +164,7 @@ bool frames_take_victim(struct pager *pager, struct claims *claims, struct victi
     page_move(&victim.segment->table, victim.page, PAGE_DISCARDING);
     prefetch_forgone(victim.segment, entry);
     page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED);
-    replacement_remove(&pager->replacement, entry->frame);
+    entry->frame = replacement_take(&pager->replacement, entry->frame);
     victim.segment
         ->users++; // until its frame is gone: whoever punches it may serve another segment
     claims->victims[claims->count++] = victim;

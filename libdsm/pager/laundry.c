@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The laundry: keeps some memory free, so that a fault finds it at once. Between two water marks it goes round the clock in
-// batches: what is open gets its second chance, what is closed and clean is taken away in runs, what is closed and dirty is
-// cleaned in runs and taken when the hand comes round again.
+// The laundry: keeps some memory free, so that a fault finds it at once. Between two water marks it goes through the queues of
+// replacement in batches: what is open gets its second chance, what is closed and clean is taken away in runs, what is
+// closed and dirty is cleaned in runs, and then taken.
 //
 // It starts nothing while the server is away, for a store into a page that is being written waits. What it cannot write
 // stays dirty; the segment remembers the first such page for the program's next clean or close.
@@ -45,53 +45,50 @@ static bool enough(const struct pager *pager, const struct batch *batch)
     return frames_free(pager) + batch->clean.credit >= pager->high_water;
 }
 
-// One frame under the hand (or the next aged one).
-static void look(struct pager *pager, struct batch *batch, uint32_t frame, bool aged)
+struct round {
+    struct pager *pager;
+    struct batch *batch;
+    uint32_t looks;
+};
+
+// What is dirty is noted, and stays where it is until it is clean.
+static enum replacement_view look(void *context, uint32_t frame, bool aged)
 {
+    struct round *round = context;
+    struct pager *pager = round->pager;
+    struct batch *batch = round->batch;
     struct segment *segment = frames_owner(pager, frame);
     uint64_t page = pager->replacement.frames[frame].page;
+    round->looks++;
     if (!frames_evictable(pager, segment, page)) {
-        return;
+        return REPLACEMENT_SKIP;
     }
-    if (protection_of(page_at(&segment->table, page)) != TRAP_NONE && !aged &&
-        !pager->options.exact) {
-        frames_second_chance(pager, frame);
-        return;
+    enum replacement_view view = aged ? REPLACEMENT_TAKE : frames_view(pager, frame);
+    if (view != REPLACEMENT_TAKE || !frames_needs_write(segment, page)) {
+        return view;
     }
-    if (!aged && frames_spared(pager, segment, page)) {
-        return;
+    if (batch->dirty_count < BATCH_DIRTY &&
+        pager_use(pager, segment->index) != NULL) { // else it is being closed
+        batch->dirty[batch->dirty_count++] = (struct victim){segment, page};
     }
-    struct victim victim = {segment, page};
-    if (!frames_needs_write(segment, page)) {
-        (void)frames_take_victim(pager, &batch->clean, victim);
-    } else if (batch->dirty_count < BATCH_DIRTY &&
-               pager_use(pager, segment->index) != NULL) { // else it is being closed
-        batch->dirty[batch->dirty_count++] = victim;
-    }
-}
-
-static void look_at_aged(struct pager *pager, struct batch *batch)
-{
-    uint32_t frame = replacement_next_aged(&pager->replacement, FRAME_NONE);
-    while (frame != FRAME_NONE && batch->clean.count < PAGER_BATCH && !enough(pager, batch)) {
-        uint32_t next = replacement_next_aged(&pager->replacement, frame);
-        look(pager, batch, frame, true);
-        frame = next;
-    }
+    return REPLACEMENT_SKIP;
 }
 
 static void collect(struct pager *pager, struct batch *batch)
 {
+    struct round round = {.pager = pager, .batch = batch};
     lock_acquire(&pager->lock);
-    look_at_aged(pager, batch);
-    for (int i = 0; i < BATCH_LOOKS && batch->clean.count < PAGER_BATCH && !enough(pager, batch) &&
-                    batch->dirty_count < BATCH_DIRTY;
-         i++) {
-        uint32_t frame = replacement_sweep(&pager->replacement);
-        if (frame == FRAME_NONE) {
+    while (round.looks < BATCH_LOOKS && batch->clean.count < PAGER_BATCH &&
+           batch->dirty_count < BATCH_DIRTY && !enough(pager, batch)) {
+        uint32_t frame = replacement_choose(&pager->replacement, look, &round, BATCH_LOOKS);
+        struct victim victim = {NULL, 0};
+        if (frame != FRAME_NONE) {
+            victim.segment = frames_owner(pager, frame);
+            victim.page = pager->replacement.frames[frame].page;
+        }
+        if (frame == FRAME_NONE || !frames_take_victim(pager, &batch->clean, victim)) {
             break;
         }
-        look(pager, batch, frame, false);
     }
     lock_release(&pager->lock);
 }

@@ -155,14 +155,12 @@ void frames_discard(struct pager *pager,
 void frames_settle(struct pager *pager, struct claims *claims); // discards, and gives credit back
 void frames_release(struct pager *pager, uint64_t bytes);       // (L)
 bool frames_evictable(const struct pager *pager, const struct segment *segment,
-                      uint64_t page); // (L)
-bool frames_spared(struct pager *pager, struct segment *segment,
-                   uint64_t page); // (L) came ahead: one turn of the clock is for its touch
+                      uint64_t page);                                  // (L)
 bool frames_needs_write(const struct segment *segment, uint64_t page); // (L) before it goes
 uint64_t frames_free(const struct pager *pager);                       // (L) bytes
 struct segment *frames_owner(const struct pager *pager, uint32_t frame);
-// (L) Closes the run of open pages that begins with this frame's; the second chance.
-void frames_second_chance(struct pager *pager, uint32_t frame);
+// (L) What replacement finds in a frame that may be taken: an open page is closed, with its neighbours.
+enum replacement_view frames_view(struct pager *pager, uint32_t frame);
 
 // ---- swap_in.c ----
 struct swap {

@@ -68,6 +68,7 @@ static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t fr
     prefetch_forgone(segment, entry);
     page_set(&segment->table, entry, 0, PAGE_OPEN | PAGE_DIRTY);
     replacement_remove(&pager->replacement, frame);
+    entry->frame = 0;
     page_move(&segment->table, page, PAGE_BACKING);
     page_wake(&segment->table, entry);
     frames_release(pager, segment->page_bytes);

@@ -75,6 +75,7 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
         s->error = -EROFS;
         return IN_FAULT;
     }
+    bool ahead = page_has(entry, PAGE_AHEAD);
     prefetch_seen(segment, entry);
     enum trap_access access = swap_access(s, s->page);
     if (state == PAGE_WRITING &&
@@ -89,6 +90,9 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
     }
     if ((s->flags & DSM_KILL) != 0) {
         kill_contents(s, entry);
+    }
+    if (protection_of(entry) == TRAP_NONE) {
+        replacement_touched(&s->pager->replacement, entry->frame, ahead);
     }
     if (protection_of(entry) < access) {
         (void)protection_set(segment, s->page, 1, access);

@@ -96,7 +96,8 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         struct page_entry *entry = entry_of(s, page + i);
         s->demand_settled |= s->demand == page + i;
         bool unbacked = page_state(&segment->table, entry) != PAGE_READING;
-        entry->frame = replacement_add(&s->pager->replacement, segment->index, page + i);
+        entry->frame =
+            replacement_add(&s->pager->replacement, segment->index, page + i, entry->frame);
         INVARIANT(entry->frame != FRAME_NONE);
         page_move(&segment->table, page + i, PAGE_RESIDENT);
         uint32_t set = unbacked ? PAGE_UNBACKED : 0;
