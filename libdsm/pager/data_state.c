@@ -144,12 +144,12 @@ static uint64_t check_out_run(struct segment *segment, uint64_t page, uint64_t s
     return n;
 }
 
+// Its bytes are given back by the caller, those of all its frames at once: each time wakes all who wait for memory.
 static void drop_frame(struct segment *segment, uint64_t page)
 {
     struct page_entry *entry = page_at(&segment->table, page);
     replacement_remove(&segment->pager->replacement, entry->frame);
     entry->frame = 0;
-    frames_release(segment->pager, segment->page_bytes);
 }
 
 static void forget(struct segment *segment, uint64_t page)
@@ -172,6 +172,7 @@ static void drop_run(struct segment *segment, uint64_t page, uint64_t count)
         page_move(&segment->table, i, PAGE_UNDEFINED);
         page_wake(&segment->table, page_at(&segment->table, i));
     }
+    frames_release(segment->pager, count << segment->page_shift);
     lock_release(&segment->pager->lock);
 }
 
@@ -260,16 +261,19 @@ static bool takeable(const struct segment *segment, uint64_t page)
     return state != PAGE_NONE && !page_in_transit(state);
 }
 
-static void page_gone(struct segment *segment, uint64_t page)
+// Bytes of memory that this frees.
+static uint64_t page_gone(struct segment *segment, uint64_t page)
 {
     struct page_entry *entry = page_at(&segment->table, page);
-    if (page_state(&segment->table, entry) == PAGE_DISCARDING) {
+    bool resident = page_state(&segment->table, entry) == PAGE_DISCARDING;
+    if (resident) {
         drop_frame(segment, page);
     }
     forget(segment, page);
     page_set(&segment->table, entry, 0, PAGE_READ_ONLY);
     page_move(&segment->table, page, PAGE_NONE);
     segment->none_pages++;
+    return resident ? segment->page_bytes : 0;
 }
 
 static void page_kept(struct segment *segment, uint64_t page)
@@ -291,14 +295,18 @@ static void settle(struct segment *segment, uint64_t page, uint64_t count, uint6
         (void)segment->view.ops->discard(&segment->view, page << segment->page_shift,
                                          done << segment->page_shift);
     }
+    uint64_t freed = 0;
     lock_acquire(&segment->pager->lock);
     for (uint64_t i = 0; i < count; i++) {
         if (i < done) {
-            page_gone(segment, page + i);
+            freed += page_gone(segment, page + i);
         } else {
             page_kept(segment, page + i);
         }
         page_wake(&segment->table, page_at(&segment->table, page + i));
+    }
+    if (freed > 0) {
+        frames_release(segment->pager, freed);
     }
     lock_release(&segment->pager->lock);
 }
@@ -364,7 +372,7 @@ void pager_note_none(struct segment *segment, uint64_t page, uint64_t count)
             enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
             if (state == PAGE_BACKING || state == PAGE_UNDEFINED) { // nobody has touched it yet
                 page_move(&segment->table, page, PAGE_GIVING_UP);
-                page_gone(segment, page);
+                (void)page_gone(segment, page);
             }
         }
         lock_release(&segment->pager->lock);

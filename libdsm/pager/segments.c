@@ -50,7 +50,7 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     return error;
 }
 
-// Takes one frame of the segment back, or says that it must be waited for. Under the lock.
+// Takes one frame of the segment back, or says that it must be waited for. Under the lock. The caller gives its bytes back.
 static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t frame)
 {
     uint64_t page = pager->replacement.frames[frame].page;
@@ -71,20 +71,25 @@ static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t fr
     entry->frame = 0;
     page_move(&segment->table, page, PAGE_BACKING);
     page_wake(&segment->table, entry);
-    frames_release(pager, segment->page_bytes);
     return true;
 }
 
 static bool drop_frames(struct pager *pager, struct segment *segment)
 {
     bool all = true;
+    uint64_t freed = 0;
     sync_mask mask = sync_block_signals();
     lock_acquire(&pager->lock);
     for (uint32_t i = 0; i < pager->replacement.count; i++) {
         const struct frame *frame = &pager->replacement.frames[i];
         if (frame->used && frame->segment == segment->index) {
-            all &= drop_frame(pager, segment, i);
+            bool dropped = drop_frame(pager, segment, i);
+            freed += dropped ? segment->page_bytes : 0;
+            all &= dropped;
         }
+    }
+    if (freed > 0) {
+        frames_release(pager, freed);
     }
     lock_release(&pager->lock);
     sync_restore_signals(mask);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the pager does with mappings when there are few of them, and with segments that go while others are at work.
+// What the pager does with mappings when there are few of them, with segments that go while others are at work, and with frames
+// that are given up together.
 #include "tests/unit/pager_rig.h"
 
 #include <unistd.h>
@@ -111,6 +112,32 @@ static void a_segment_goes_with_its_pins(void **state)
     rig_stop();
 }
 
+// Who waits for memory is woken once for a run of pages that are given up, not once for each.
+static void frames_given_up_together(void **state)
+{
+    enum { PAGES = 32 };
+    (void)state;
+    rig_start(&(struct rig_options){0});
+    assert_int_equal(rig_swap_in(0, PAGES, 0), 0);
+    rig_settle();
+    uint64_t resident = rig.pager.resident_bytes;
+    uint32_t woken = atomic_load(&rig.pager.frames_word);
+    struct data_change change = {
+        .segment = &rig.segments[0],
+        .end = PAGES,
+        .data = DSM_DATA_UNDEFINED,
+        .deadline = pager_deadline(&rig.pager),
+    };
+    sync_mask mask = sync_block_signals();
+    int error = pager_set_data(&change);
+    sync_restore_signals(mask);
+    assert_int_equal(error, 0);
+    assert_int_equal(resident - rig.pager.resident_bytes, (uint64_t)PAGES * RIG_PAGE);
+    assert_int_equal(atomic_load(&rig.pager.frames_word) - woken, 1);
+    rig_expect_page(PAGES - 1, 0);
+    rig_stop();
+}
+
 static struct {
     _Atomic uint32_t stop;
     unsigned found;
@@ -151,6 +178,7 @@ int main(void)
         TEST(long_open_runs_and_a_full_budget),
         TEST(a_segment_goes_while_its_frame_is_punched),
         TEST(a_segment_goes_with_its_pins),
+        TEST(frames_given_up_together),
         TEST(low_addresses_are_nobodys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
