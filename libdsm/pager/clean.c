@@ -18,7 +18,10 @@
 #include "libdsm/sync/invariant.h"
 
 enum outcome {
-    OUT_CANT,
+    OUT_PINNED, // these four are passed over
+    OUT_CLEAN,
+    OUT_ABSENT,
+    OUT_NO_BACKING,
     OUT_CLEAN_TAKEN,
     OUT_NEEDS_WRITE,
     OUT_FAULT,
@@ -149,11 +152,11 @@ static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
 {
     if (entry->pins > 0) {
         c->passed_over++;
-        return OUT_CANT;
+        return OUT_PINNED;
     }
     if (!page_has(entry, PAGE_DIRTY)) {
         if (!joins(c)) {
-            return OUT_CANT;
+            return OUT_CLEAN;
         }
         page_move(&c->segment->table, c->page, PAGE_WRITING);
         return OUT_CLEAN_TAKEN;
@@ -183,9 +186,11 @@ static enum outcome consider(struct clean *c)
     case PAGE_GIVING_UP:
         return OUT_WAIT_PAGE;
     case PAGE_NONE:
-        return c->all ? OUT_CANT : OUT_FAULT;
+        return c->all ? OUT_NO_BACKING : OUT_FAULT;
+    case PAGE_LOST:
+        return OUT_NO_BACKING;
     default:
-        return OUT_CANT; // absent: nothing here differs from the server
+        return OUT_ABSENT; //: nothing here differs from the server
     }
 }
 
@@ -238,9 +243,23 @@ static bool take_write(struct clean *c)
     return true;
 }
 
-static uint64_t passed(struct clean *c, uint64_t pages)
+static uint64_t passed(struct clean *c, enum outcome why, uint64_t pages)
 {
-    STAT_ADD(c->pager->stat, clean_cant_writes, pages);
+    struct counters *stat = c->pager->stat;
+    STAT_ADD(stat, clean_cant_writes, pages);
+    switch (why) {
+    case OUT_PINNED:
+        STAT_ADD(stat, clean_skipped_pinned, pages);
+        break;
+    case OUT_CLEAN:
+        STAT_ADD(stat, clean_skipped_clean, pages);
+        break;
+    case OUT_NO_BACKING:
+        STAT_ADD(stat, clean_skipped_no_backing, pages);
+        break;
+    default:
+        STAT_ADD(stat, clean_skipped_absent, pages);
+    }
     c->skipping = true;
     return pages;
 }
@@ -252,10 +271,13 @@ static uint64_t turn(struct clean *c)
     enum outcome outcome = consider(c);
     lock_release(&c->pager->lock);
     switch (outcome) {
-    case OUT_CANT:
-        return passed(c, 1);
+    case OUT_PINNED:
+    case OUT_CLEAN:
+    case OUT_ABSENT:
+    case OUT_NO_BACKING:
+        return passed(c, outcome, 1);
     case OUT_SKIP_CHUNK:
-        return passed(c, c->end - c->page < PAGE_CHUNK ? c->end - c->page : PAGE_CHUNK);
+        return passed(c, outcome, c->end - c->page < PAGE_CHUNK ? c->end - c->page : PAGE_CHUNK);
     case OUT_CLEAN_TAKEN:
         STAT_ADD(c->pager->stat, clean_check_out_cleans, 1);
         append(c);

@@ -204,6 +204,12 @@ static void check_identities(void)
                 "clean: %lu pages, %lu writes, %lu taken along, %lu of them given back",
                 s.clean_pages, s.clean_writes, s.clean_check_out_cleans,
                 s.clean_unneeded_check_out_cleans);
+    MODEL_CHECK(s.clean_cant_writes == s.clean_skipped_pinned + s.clean_skipped_clean +
+                                           s.clean_skipped_absent + s.clean_skipped_no_backing,
+                "clean: %lu pages passed over, for what reasons?", s.clean_cant_writes);
+    MODEL_CHECK(s.read_ahead_pages >= s.read_ahead_used + s.read_ahead_wasted,
+                "%lu pages came ahead, %lu used, %lu wasted", s.read_ahead_pages, s.read_ahead_used,
+                s.read_ahead_wasted);
     MODEL_CHECK(s.swap_in_physical_runs >= s.swap_in_virtual_runs &&
                     s.clean_physical_runs >= s.clean_virtual_runs,
                 "fewer physical runs than virtual ones");

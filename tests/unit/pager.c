@@ -59,6 +59,33 @@ static void next_page_is_the_last_hint_and_fetched(void **state)
     rig_stop();
 }
 
+static void *swap_in_with_next(void *argument)
+{
+    int *error = argument;
+    *error = rig_swap_in_next(1, 4, 0, 0);
+    return NULL;
+}
+
+// The lanes delay every answer: the request for the next page is at the server before the present answer has left it.
+static void the_next_request_leaves_before_the_answer(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int error = -1;
+    start(12, 4, "OOOOO", "CCCCC");
+    atomic_store(&rig.hold, 1);
+    assert_int_equal(pthread_create(&thread, NULL, swap_in_with_next, &error), 0);
+    rig_await(&rig.held, 2); // both, and neither is answered
+    assert_int_equal(rig_state(1), PAGE_READING);
+    assert_int_equal(rig_state(0), PAGE_READING);
+    rig_release(&rig.hold);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(error, 0);
+    rig_settle();
+    assert_int_equal(STAT_GET(rig.pager.stat, prefetched_pages), 1);
+    rig_stop();
+}
+
 static void no_page_is_driven_out_for_the_next_one(void **state)
 {
     (void)state;
@@ -147,6 +174,8 @@ static void s5_clean(void **state)
     rig_expect_io("W1+3 W7+1");
     rig_expect((struct rig_counts){{0}, {1, 2, 2, 4, 3, 2, 4, 3}});
     assert_int_equal(rig.call.passed_over, 1);
+    assert_int_equal(STAT_GET(&rig.stat, clean_skipped_pinned), 1);
+    assert_int_equal(STAT_GET(&rig.stat, clean_skipped_clean), 1);
     for (uint64_t i = 0; i < 9; i++) {
         assert_int_equal(rig_has(i, PAGE_DIRTY), i == 6);
     }
@@ -273,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(s1_gaps_deferral_full_buffer),
         TEST(next_page_is_the_last_hint_and_fetched),
+        TEST(the_next_request_leaves_before_the_answer),
         TEST(no_page_is_driven_out_for_the_next_one),
         TEST(s2_dirty_victims),
         TEST(dirty_victims_while_skipping),

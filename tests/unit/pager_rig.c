@@ -291,6 +291,9 @@ void rig_check_failed(void)
                                              GET(swap_in_reads) + (uint64_t)rig.faulted);
     assert_true(GET(swap_in_physical_runs) >= GET(swap_in_virtual_runs));
     assert_true(GET(clean_physical_runs) >= GET(clean_virtual_runs));
+    uint64_t absent = GET(clean_skipped_absent) + GET(clean_skipped_no_backing);
+    assert_int_equal(GET(clean_cant_writes) - absent,
+                     GET(clean_skipped_pinned) + GET(clean_skipped_clean));
     assert_true(GET(resident_peak_bytes) <= rig.pager.options.cache_bytes);
 }
 
@@ -312,11 +315,6 @@ int rig_swap_in_next(uint64_t page, uint64_t count, unsigned flags, uint64_t nex
                              .flags = flags,
                              .next_page = next};
     return pager_call(&rig.pager, &rig.call);
-}
-
-int rig_swap_in(uint64_t page, uint64_t count, unsigned flags)
-{
-    return rig_swap_in_next(page, count, flags, DSM_NO_PAGE);
 }
 
 int rig_clean(uint64_t page, uint64_t count)

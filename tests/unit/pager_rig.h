@@ -99,8 +99,11 @@ void rig_fill(uint8_t *to, uint64_t stamp, uint32_t bytes);
 void rig_release(_Atomic uint32_t *hold);                // hold, hold_discards
 void rig_await(_Atomic uint32_t *count, uint32_t least); // until so many wait there
 
-int rig_swap_in(uint64_t page, uint64_t count, unsigned flags);
 int rig_swap_in_next(uint64_t page, uint64_t count, unsigned flags, uint64_t next);
+static inline int rig_swap_in(uint64_t page, uint64_t count, unsigned flags)
+{
+    return rig_swap_in_next(page, count, flags, DSM_NO_PAGE);
+}
 int rig_clean(uint64_t page, uint64_t count);
 void rig_age(uint64_t page, uint64_t count);
 uint8_t *rig_at(uint64_t page);                        // in the program's view
