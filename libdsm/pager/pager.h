@@ -111,10 +111,11 @@ struct pager {
     _Atomic uint32_t laundry_word;
     _Atomic uint32_t laundry_idle;
     _Atomic uint32_t call_word;
+    _Atomic uint32_t prefetch_word;
     _Atomic uint32_t call_free_word;
     _Atomic uint32_t stopping;
     struct call calls[PAGER_CALLS];
-    pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 1];
+    pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 2];
     uint32_t thread_count;
 };
 

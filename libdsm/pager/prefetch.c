@@ -106,7 +106,7 @@ struct call *prefetch_touched(struct segment *segment, uint64_t page)
 
 // ---- fetching ----
 
-// By another worker, so that its request leaves before the present answer is in (and after the swap-in has the memory
+// By a worker of their own, which no call of the program waits for, so that its request leaves before the present answer is in (and after the swap-in has the memory
 // that it needs). Dropped when there is no place for it.
 void prefetch_start(struct swap *swap)
 {

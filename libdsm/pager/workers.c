@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The pager's threads: some serve faults, two carry out the program's calls, one is the laundry. Their number is fixed at the
-// start. All signals are blocked in them, so the lock's rule holds by itself.
+// The pager's threads: some serve faults, two carry out the program's calls, one fetches what nobody waits for, one is the
+// laundry. Their number is fixed at the start. All signals are blocked in them, so the lock's rule holds by itself.
 //
 // A call is carried out by a worker and not by its own thread, for two reasons: the thread can take signals while it waits,
 // with nothing held, and it cannot be stopped in the middle with pages checked out. The call's record is therefore
@@ -71,9 +71,11 @@ struct call *call_try(struct pager *pager, uint32_t owner)
 
 void call_queue(struct pager *pager, struct call *call)
 {
-    atomic_store(&call->state, CALL_QUEUED);
-    (void)atomic_fetch_add(&pager->call_word, 1);
-    sync_wake(&pager->call_word, 1);
+    _Atomic uint32_t *word =
+        call->kind == CALL_PREFETCH ? &pager->prefetch_word : &pager->call_word;
+    atomic_store(&call->state, CALL_QUEUED); // somebody else's from here on
+    (void)atomic_fetch_add(word, 1);
+    sync_wake(word, 1);
 }
 
 void call_free(struct pager *pager, struct call *call)
@@ -137,11 +139,13 @@ static void run_data_state(struct pager *pager, struct call *call)
     call->failed_segment = call->segment->index;
 }
 
-static struct call *next_call(struct pager *pager)
+static struct call *next_call(struct pager *pager, bool prefetch)
 {
     for (int i = 0; i < PAGER_CALLS; i++) {
         uint32_t queued = CALL_QUEUED;
-        if (atomic_compare_exchange_strong(&pager->calls[i].state, &queued, CALL_RUNNING)) {
+        if (atomic_load(&pager->calls[i].state) == CALL_QUEUED &&
+            (pager->calls[i].kind == CALL_PREFETCH) == prefetch &&
+            atomic_compare_exchange_strong(&pager->calls[i].state, &queued, CALL_RUNNING)) {
             return &pager->calls[i];
         }
     }
@@ -150,7 +154,7 @@ static struct call *next_call(struct pager *pager)
 
 static void run_call(struct pager *pager, struct call *call)
 {
-    if (call->kind == CALL_PREFETCH) {
+    if (call->kind == CALL_PREFETCH) { // it may have become one since it was looked at
         prefetch_run(pager, call);
         return; // nobody waits
     }
@@ -170,9 +174,24 @@ static void *serve_calls(void *argument)
     struct pager *pager = argument;
     while (atomic_load(&pager->stopping) == 0) {
         uint32_t seen = atomic_load(&pager->call_word);
-        struct call *call = next_call(pager);
+        struct call *call = next_call(pager, false);
         if (call == NULL) {
             (void)sync_wait(&pager->call_word, seen, SYNC_FOR_EVER);
+            continue;
+        }
+        run_call(pager, call);
+    }
+    return NULL;
+}
+
+static void *serve_prefetches(void *argument)
+{
+    struct pager *pager = argument;
+    while (atomic_load(&pager->stopping) == 0) {
+        uint32_t seen = atomic_load(&pager->prefetch_word);
+        struct call *call = next_call(pager, true);
+        if (call == NULL) {
+            (void)sync_wait(&pager->prefetch_word, seen, SYNC_FOR_EVER);
             continue;
         }
         run_call(pager, call);
@@ -301,6 +320,9 @@ static int start_threads(struct pager *pager)
     for (int i = 0; i < PAGER_CALL_WORKERS && error == 0; i++) {
         error = start_thread(pager, serve_calls);
     }
+    if (error == 0) {
+        error = start_thread(pager, serve_prefetches);
+    }
     if (error == 0 && pager->options.laundry) {
         error = start_thread(pager, laundry_run);
     }
@@ -347,8 +369,8 @@ void pager_stop(struct pager *pager)
 {
     atomic_store(&pager_of_process, NULL);
     atomic_store(&pager->stopping, 1);
-    _Atomic uint32_t *words[] = {&pager->queue_word, &pager->call_word, &pager->laundry_word,
-                                 &pager->frames_word};
+    _Atomic uint32_t *words[] = {&pager->queue_word, &pager->call_word, &pager->prefetch_word,
+                                 &pager->laundry_word, &pager->frames_word};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         (void)atomic_fetch_add(words[i], 1);
         sync_wake(words[i], INT_MAX);
