@@ -300,7 +300,7 @@ DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics)
         return error_set(-EINVAL, NULL, DSM_NO_PAGE, NULL,
                          "dsm_statistics.size must be sizeof(dsm_statistics).");
     }
-#define DSM_COUNTER(name, unit, meaning) statistics->name = STAT_GET(session->counters, name);
+#define DSM_COUNTER(name, ...) statistics->name = STAT_GET(session->counters, name);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     return 0;

@@ -15,13 +15,22 @@
 enum { DSMSTAT_DONE = 0, DSMSTAT_FAILED = 1, DSMSTAT_USAGE = 2 }; // exit codes
 
 enum stat_counter {
-#define DSM_COUNTER(name, unit, meaning) STAT_COUNTER_##name,
+#define DSM_COUNTER(name, ...) STAT_COUNTER_##name,
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     STAT_COUNTERS
 };
+// The columns of counters.def, with which those of a line begin.
+enum stat_column {
+#define DSM_COLUMN(name, ...) STAT_COLUMN_##name,
+#include <dsm/counters.def>
+#undef DSM_COLUMN
+    STAT_COLUMN_NONE // as many
+};
 extern const struct stat_counter_text {
     const char *name, *unit, *meaning;
+    bool level; // what is now, not what happened since the start
+    enum stat_column column;
 } stat_counters[STAT_COUNTERS];
 
 enum stat_format { STAT_TEXT, STAT_JSON, STAT_CSV };
@@ -83,7 +92,6 @@ struct stat_printer {
     const struct stat_options *options;
     unsigned lines; // since the heading
 };
-bool stat_is_level(size_t counter); // what is now, not what happened since the start
 int stat_print(struct stat_printer *printer, const struct stat_sample *sample);
 // dsmstat_text.c
 void stat_print_text(struct stat_printer *printer, const struct stat_line *line);

@@ -27,9 +27,14 @@
 #include "tools/dsmstat.h"
 
 const struct stat_counter_text stat_counters[STAT_COUNTERS] = {
-#define DSM_COUNTER(name, unit, meaning) {#name, #unit, meaning},
+#define SUM false
+#define LEVEL true
+#define DSM_COUNTER(name, unit, kind, trap, column, meaning)                                       \
+    {#name, #unit, meaning, kind, STAT_COLUMN_##column},
 #include <dsm/counters.def>
 #undef DSM_COUNTER
+#undef SUM
+#undef LEVEL
 };
 
 static const char link_text[] = "/memfd:" STAT_PAGE_NAME " (deleted)";

@@ -13,12 +13,6 @@
 #include "tools/dsmstat.h"
 #include "tools/tool_text.h"
 
-bool stat_is_level(size_t counter)
-{
-    return counter == STAT_COUNTER_resident_bytes || counter == STAT_COUNTER_resident_peak_bytes ||
-           counter == STAT_COUNTER_open_edges;
-}
-
 static void take_line(const struct stat_sample *sample, const struct stat_client *client,
                       struct stat_line *line)
 {
@@ -33,7 +27,7 @@ static void take_line(const struct stat_sample *sample, const struct stat_client
                                .cache_bytes = client->cache_bytes};
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         line->value[i] = client->now[i];
-        if (client->now[i] > client->before[i] && seconds > 0 && !stat_is_level(i)) {
+        if (client->now[i] > client->before[i] && seconds > 0 && !stat_counters[i].level) {
             line->rate[i] = (double)(client->now[i] - client->before[i]) / seconds;
         }
     }
@@ -45,7 +39,7 @@ static void add_line(struct stat_line *total, const struct stat_line *line)
     total->cache_bytes += line->ended ? 0 : line->cache_bytes;
     total->seconds = line->seconds > total->seconds ? line->seconds : total->seconds;
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
-        total->value[i] += line->ended && stat_is_level(i) ? 0 : line->value[i];
+        total->value[i] += line->ended && stat_counters[i].level ? 0 : line->value[i];
         total->rate[i] += line->rate[i];
     }
 }

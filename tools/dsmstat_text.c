@@ -11,40 +11,34 @@
 
 enum { HEADING_EVERY = 24, GAP = 1 }; // lines, where no terminal says how many it has
 
-enum column {
+enum how { RATE, MEGA, QUOTIENT, SIZE };
+enum { // those of counters.def lie between
     PID,
     CLIENTS,
-    FAULTS,
-    SOFT,
-    WAITS,
-    PAGES_IN,
-    PAGES_PER_RUN,
-    CLEANED,
-    DIRTY_VICTIMS,
-    MB_IN,
-    MB_OUT,
-    RESIDENT,
-    CACHE,
+    FIRST,
+    CACHE = FIRST + STAT_COLUMN_NONE,
     PROGRAM,
     COLUMNS
 };
 static const struct tool_column columns[COLUMNS] = {
-    [PID] = {"PID", false, 0},
-    [CLIENTS] = {"CLIENTS", false, 5},
-    [FAULTS] = {"FLT/s", false, 0},
-    [SOFT] = {"SOFT/s", false, 9},
-    [WAITS] = {"WAIT/s", false, 11},
-    [PAGES_IN] = {"PGIN/s", false, 1},
-    [PAGES_PER_RUN] = {"PG/RUN", false, 6},
-    [CLEANED] = {"CLEAN/s", false, 7},
-    [DIRTY_VICTIMS] = {"DIRTY/s", false, 10},
-    [MB_IN] = {"MB/s-IN", false, 2},
-    [MB_OUT] = {"MB/s-OUT", false, 3},
-    [RESIDENT] = {"RESID", false, 4},
-    [CACHE] = {"CACHE", false, 8},
-    [PROGRAM] = {"PROGRAM", true, 5},
+    {"PID", false, 0},
+    {"CLIENTS", false, 5},
+#define DSM_COLUMN(name, title, width, goes, how, meaning) {title, false, goes},
+#include <dsm/counters.def>
+#undef DSM_COLUMN
+    {"CACHE", false, 8},
+    {"PROGRAM", true, 5},
 };
-static const size_t widths[COLUMNS] = {7, 7, 6, 6, 6, 6, 6, 7, 7, 7, 8, 5, 5, 12};
+static const size_t widths[COLUMNS] = {7, 7,
+#define DSM_COLUMN(name, title, width, goes, how, meaning) width,
+#include <dsm/counters.def>
+#undef DSM_COLUMN
+                                       5, 12};
+static const enum how ways[STAT_COLUMN_NONE] = {
+#define DSM_COLUMN(name, title, width, goes, how, meaning) how,
+#include <dsm/counters.def>
+#undef DSM_COLUMN
+};
 
 const char *stat_rate_text(double rate, char text[16])
 {
@@ -70,33 +64,48 @@ bool stat_heading_due(unsigned *lines)
     return due;
 }
 
+// What the counters of each column come to.
+static void add_up(const struct stat_line *line, double sums[STAT_COLUMN_NONE])
+{
+    for (size_t i = 0; i < STAT_COLUMN_NONE; i++) {
+        sums[i] = 0;
+    }
+    for (size_t i = 0; i < STAT_COUNTERS; i++) {
+        enum stat_column column = stat_counters[i].column;
+        if (column != STAT_COLUMN_NONE) {
+            sums[column] += ways[column] == SIZE ? (double)line->value[i] : line->rate[i];
+        }
+    }
+}
+
+static void make_cell(const double *sum, enum how how, char cell[80])
+{
+    char text[TOOL_SIZE_BYTES], number[16];
+    switch (how) {
+    case SIZE:
+        (void)snprintf(cell, 80, "%s", tool_size((uint64_t)*sum, text));
+        return;
+    case MEGA:
+        (void)snprintf(cell, 80, "%s", stat_rate_text(*sum / 1e6, number));
+        return;
+    case QUOTIENT:
+        (void)snprintf(cell, 80, "%s", stat_rate_text(*sum > 0 ? sum[-1] / *sum : 0, number));
+        return;
+    default:
+        (void)snprintf(cell, 80, "%s", stat_rate_text(*sum, number));
+    }
+}
+
 static void make_cells(const struct stat_line *line, char cells[COLUMNS][80])
 {
-    const double *rate = line->rate;
-    double runs = rate[STAT_COUNTER_swap_in_physical_runs];
+    double sums[STAT_COLUMN_NONE];
     char text[TOOL_SIZE_BYTES];
-    const struct {
-        enum column column;
-        double value;
-    } rates[] = {
-        {FAULTS, rate[STAT_COUNTER_faults_read] + rate[STAT_COUNTER_faults_write]},
-        {SOFT, rate[STAT_COUNTER_faults_soft] + rate[STAT_COUNTER_faults_upgrade]},
-        {WAITS, rate[STAT_COUNTER_faults_waited]},
-        {PAGES_IN, rate[STAT_COUNTER_swap_in_reads]},
-        {PAGES_PER_RUN, runs > 0 ? rate[STAT_COUNTER_swap_in_reads] / runs : 0},
-        {CLEANED, rate[STAT_COUNTER_clean_writes]},
-        {DIRTY_VICTIMS, rate[STAT_COUNTER_victims_dirty]},
-        {MB_IN, rate[STAT_COUNTER_bytes_read] / 1e6},
-        {MB_OUT, rate[STAT_COUNTER_bytes_written] / 1e6},
-    };
-    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++) {
-        char number[16];
-        (void)snprintf(cells[rates[i].column], 80, "%s", stat_rate_text(rates[i].value, number));
+    add_up(line, sums);
+    for (size_t i = 0; i < STAT_COLUMN_NONE; i++) {
+        make_cell(&sums[i], ways[i], cells[FIRST + i]);
     }
     (void)snprintf(cells[PID], 80, "%ld", (long)line->pid);
     (void)snprintf(cells[CLIENTS], 80, "%u", line->clients);
-    (void)snprintf(cells[RESIDENT], 80, "%s",
-                   tool_size(line->value[STAT_COUNTER_resident_bytes], text));
     (void)snprintf(cells[CACHE], 80, "%s", tool_size(line->cache_bytes, text));
     (void)snprintf(cells[PROGRAM], 80, "%.63s%s", line->program, line->ended ? " (ended)" : "");
 }
@@ -168,7 +177,7 @@ void stat_print_all(const struct stat_line *line)
     }
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         char rate[16];
-        bool level = stat_is_level(i);
+        bool level = stat_counters[i].level;
         printf("%16llu %7s%s  %-11s  %s: %s\n", (unsigned long long)line->value[i],
                level ? "" : stat_rate_text(line->rate[i], rate), level ? "  " : "/s",
                stat_counters[i].unit, stat_counters[i].name, stat_counters[i].meaning);

@@ -55,7 +55,8 @@ int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page,
     if (wake != NULL) {
         sync_wake(wake, 1);
     }
-    if (mask == NULL) {
+    if (mask == NULL) { // of a fault: count_fault()
+        STAT_ADD(pager->stat, waits, 1);
         return sync_wait(&entry->word, word, deadline);
     }
     sync_mask ours = sync_block_signals();
@@ -210,6 +211,7 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
 
 static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
 {
+    STAT_ADD(pager->stat, waits, 1);
     uint32_t seen = atomic_load(&pager->space_word);
     lock_release(&pager->lock);
     sync_mask ours = sync_block_signals();
@@ -244,6 +246,7 @@ static void count_fault(struct segment *segment, const struct trap_fault *fault,
         return;
     }
     STAT_ADD(stat, faults_waited, 1);
+    STAT_ADD(stat, waits, 1);
     STAT_ADD(stat, swap_in_calls, 1);
     STAT_ADD(stat, swap_in_pages, 1);
     STAT_ADD(stat, swap_in_already_in, 1);

@@ -184,6 +184,7 @@ struct swap {
     // the room's own
     struct backing_lane *lane;
     uint64_t base;
+    uint64_t frame_awaited; // the page that last waited for a frame, + 1: it counts once
     uint32_t count;
     bool skipping;
     bool last; // the run in hand is the last

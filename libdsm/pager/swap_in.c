@@ -368,6 +368,10 @@ static bool wait_for_frame(struct swap *s, bool all_failed)
         fail_for_victim(s);
         return false;
     }
+    if (s->frame_awaited != s->page + 1) {
+        s->frame_awaited = s->page + 1;
+        STAT_ADD(s->pager->stat, waits, 1);
+    }
     uint32_t seen = atomic_load(&s->pager->frames_word);
     laundry_wake(s->pager);
     // A frame may have become free before `seen` was read: the slice is short.

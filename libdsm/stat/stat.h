@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct counters {
-#define DSM_COUNTER(name, unit, meaning) _Atomic uint64_t name;
+#define DSM_COUNTER(name, ...) _Atomic uint64_t name;
 #include <dsm/counters.def>
 #undef DSM_COUNTER
 };

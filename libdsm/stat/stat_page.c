@@ -29,7 +29,7 @@
 #endif
 
 static const char names[] =
-#define DSM_COUNTER(name, unit, meaning) #name "\0"
+#define DSM_COUNTER(name, ...) #name "\0"
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     ;

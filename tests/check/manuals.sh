@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # manuals.sh ROOT BUILD: the manual pages say what the programs know. Options (with their arguments) of --help and of the
-# page are the same, of dsmctl for each command; dsmd.conf(5) has every key of settings.def, dsmstat(1) every counter; options
+# page are the same, of dsmctl for each command; dsmd.conf(5) has every key of settings.def, dsmstat(1) every counter and column; options
 # in examples exist, and dsmd takes the example of its configuration; man shows the made pages without a warning.
 # dsm(7) has every state of page_states.def, and its diagram every move and no other.
 #
@@ -187,4 +187,6 @@ check_example server/dsmd.conf.5.scd
 check_states libdsm/man/dsm.7.scd
 mapfile -t counters < <(sed -nE 's/^DSM_COUNTER\(([a-z_]+),.*/\1/p' libdsm/include/dsm/counters.def)
 lacks dsmstat.1 '^\\\\fB%s\\\\fR (' "${counters[@]}"
+mapfile -t columns < <(sed -nE 's/^DSM_COLUMN\([A-Z_]+, "([^"]+)".*/\1/p' libdsm/include/dsm/counters.def)
+lacks dsmstat.1 '^\\\\fB%s\\\\fR$' "${columns[@]}"
 verdict

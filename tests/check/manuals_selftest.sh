@@ -39,6 +39,7 @@ plant tools/dsmctl.1.scd '/^## ping/,/^## segments/s/^\*-c\*, //' 'dsmctl ping h
 plant tools/dsmctl.1.scd 's/^## delete/## remove/' 'dsmctl has "delete", the page does not'
 plant tools/dsmctl.1.scd 's/--page-size 64K/--pages 64K/' 'there is no --pages'
 plant tools/dsmstat.1.scd '/^@counters@$/d' 'lacks swap_in_calls'
+plant tools/dsmstat.1.scd '/^@columns@$/d' 'lacks PG/RUN'
 plant libdsm/man/dsm.7.scd 's/^@moves@$/lost --> resident by hand/' 'has the move lost resident, page_states.def does not'
 expected+=('lacks the move backing reading')
 plant libdsm/man/dsm.7.scd '/^@states@$/d' 'lacks killing'

@@ -30,7 +30,7 @@ static void print_counters(dsm *session)
     dsm_statistics s = {.size = sizeof s};
     check(dsm_stats(session, &s), "dsm_stats");
     printf("counters\n");
-#define DSM_COUNTER(name, unit, meaning) printf(#name " %llu\n", (unsigned long long)s.name);
+#define DSM_COUNTER(name, ...) printf(#name " %llu\n", (unsigned long long)s.name);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     printf("end\n");

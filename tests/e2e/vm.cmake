@@ -78,3 +78,11 @@ if(DSM_SANITIZE STREQUAL "") # sanitizers have mappings of their own
     set_property(TEST vm.MapBudget.full APPEND PROPERTY ENVIRONMENT HOLD_SECONDS=1800)
   endif()
 endif()
+
+add_executable(hold_counters ${vm_folder}/hold_counters.c ${vm_folder}/hold_rig.c)
+target_link_libraries(hold_counters PRIVATE dsm Threads::Threads)
+add_vm_test(Statistics.trap hold.sh hold_counters trap)
+add_vm_test(Statistics.calls hold.sh hold_counters calls)
+foreach(role trap calls)
+  add_vm_environment(Statistics.${role} DSM_EXACT=on DSM_READ_AHEAD=0 DSM_LAUNDRY=off)
+endforeach()

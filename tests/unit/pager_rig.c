@@ -294,6 +294,7 @@ void rig_check_failed(void)
     uint64_t absent = GET(clean_skipped_absent) + GET(clean_skipped_no_backing);
     assert_int_equal(GET(clean_cant_writes) - absent,
                      GET(clean_skipped_pinned) + GET(clean_skipped_clean));
+    assert_true(GET(waits) >= GET(faults_waited));
     assert_true(GET(resident_peak_bytes) <= rig.pager.options.cache_bytes);
 }
 
@@ -446,7 +447,7 @@ void rig_frames(const char *states)
 
 void rig_reset(void)
 {
-#define DSM_COUNTER(name, unit, meaning) STAT_SET(&rig.before, name, GET(name));
+#define DSM_COUNTER(name, ...) STAT_SET(&rig.before, name, GET(name));
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     (void)pthread_mutex_lock(&rig.mutex);
@@ -457,12 +458,12 @@ void rig_reset(void)
 void rig_expect(struct rig_counts expected)
 {
     static const char *const names[] = {
-#define DSM_COUNTER(name, unit, meaning) #name,
+#define DSM_COUNTER(name, ...) #name,
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     };
     const uint64_t now[] = {
-#define DSM_COUNTER(name, unit, meaning) GET(name) - STAT_GET(&rig.before, name),
+#define DSM_COUNTER(name, ...) GET(name) - STAT_GET(&rig.before, name),
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     };

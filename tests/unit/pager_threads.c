@@ -231,9 +231,53 @@ static void a_store_waits_for_the_clean(void **state)
     (void)pthread_join(cleaner.thread, NULL);
     (void)pthread_join(storer, NULL);
     assert_int_equal(cleaner.errors, 0);
+    assert_int_equal(STAT_GET(&rig.stat, waits),
+                     1); // the storer's; whoever asks for a page counts none
+    assert_int_equal(STAT_GET(&rig.stat, faults_waited), 1);
     rig_expect_stored(0, 77);
     rig_expect_page(0, 88);
     assert_true(rig_has(0, PAGE_DIRTY));
+    rig_stop();
+}
+
+static void *clean_four(void *argument)
+{
+    struct worker *w = argument;
+    w->errors += rig_clean(0, 4) != 0;
+    return NULL;
+}
+
+static void *load_eighth(void *argument)
+{
+    (void)argument;
+    rig_expect_page(8, 9);
+    return NULL;
+}
+
+// Every frame's page is on its way to the server. However often the sleep is looked up from, it is one.
+static void a_sleep_for_a_frame_is_counted_once(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 4});
+    for (uint64_t page = 0; page < 4; page++) {
+        rig_store(page, page);
+    }
+    atomic_store(&rig.hold, 1);
+    struct worker cleaner = {0};
+    pthread_t loader;
+    assert_int_equal(pthread_create(&cleaner.thread, NULL, clean_four, &cleaner), 0);
+    rig_await(&rig.held, 1);
+    assert_int_equal(STAT_GET(&rig.stat, waits), 0);
+    assert_int_equal(pthread_create(&loader, NULL, load_eighth, NULL), 0);
+    for (int i = 0; i < 100000 && STAT_GET(&rig.stat, waits) == 0; i++) {
+        (void)usleep(100);
+    }
+    (void)usleep(50000); // it looks every 10 ms
+    rig_release(&rig.hold);
+    (void)pthread_join(cleaner.thread, NULL);
+    (void)pthread_join(loader, NULL);
+    assert_int_equal(cleaner.errors, 0);
+    assert_int_equal(STAT_GET(&rig.stat, waits), 1);
     rig_stop();
 }
 
@@ -377,13 +421,10 @@ static void self_verifying_pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(two_overlapping_intervals),
-        TEST(sixty_four_threads_and_the_smallest_buffer),
-        TEST(a_run_of_ten_buffers),
-        TEST(stores_during_cleans),
-        TEST(a_store_waits_for_the_clean),
-        TEST(stores_during_kills),
-        TEST(a_late_worker_marks_what_it_opens),
+        TEST(two_overlapping_intervals),   TEST(sixty_four_threads_and_the_smallest_buffer),
+        TEST(a_run_of_ten_buffers),        TEST(stores_during_cleans),
+        TEST(a_store_waits_for_the_clean), TEST(a_sleep_for_a_frame_is_counted_once),
+        TEST(stores_during_kills),         TEST(a_late_worker_marks_what_it_opens),
         TEST(self_verifying_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,7 @@ static void counters_are_found_by_name(void **state)
     struct stat_page_header header;
     assert_int_equal(stat_page_create(&page, &facts, true), 0);
     uint64_t expected = 0;
-#define DSM_COUNTER(name, unit, meaning) STAT_ADD(page.counters, name, 1000 + expected++);
+#define DSM_COUNTER(name, ...) STAT_ADD(page.counters, name, 1000 + expected++);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     ssize_t got = pread(page.fd, all, sizeof all, 0);
@@ -78,7 +78,7 @@ static void counters_are_found_by_name(void **state)
     uint64_t at = header.counters_offset;
     uint64_t number;
     expected = 1000;
-#define DSM_COUNTER(counter, unit, meaning)                                                        \
+#define DSM_COUNTER(counter, ...)                                                                  \
     assert_string_equal(name, #counter);                                                           \
     name += strlen(name) + 1;                                                                      \
     memcpy(&number, all + at, sizeof number);                                                      \

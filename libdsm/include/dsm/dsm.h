@@ -174,7 +174,7 @@ DSM_API ssize_t dsm_pwrite(int fd, const void *buffer, size_t bytes, off_t offse
 
 typedef struct dsm_statistics { /* since dsm_open; see counters.def for each counter's meaning */
     size_t size;                /* in: sizeof(dsm_statistics) */
-#define DSM_COUNTER(name, unit, meaning) uint64_t name;
+#define DSM_COUNTER(name, ...) uint64_t name;
 #include <dsm/counters.def>
 #undef DSM_COUNTER
 } dsm_statistics;
