@@ -2,7 +2,7 @@
 # Checks of the source itself. They are the same in every configuration, so they run in the plain one only.
 function(add_check name) # add_check(name ARGUMENT...): runs name.sh with the arguments
   add_test(NAME check.${name} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/${name}.sh ${ARGN} COMMAND_EXPAND_LISTS)
-  set_tests_properties(check.${name} PROPERTIES LABELS "check;plain-only" TIMEOUT 120)
+  set_tests_properties(check.${name} PROPERTIES LABELS "check;plain-only" TIMEOUT 600)
 endfunction()
 foreach(check spdx words sizes arrows format shell)
   add_check(${check} ${CMAKE_SOURCE_DIR})
