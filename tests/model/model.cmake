@@ -4,7 +4,8 @@ if(NOT TARGET dsm)
   return()
 endif()
 set(model_folder ${CMAKE_CURRENT_LIST_DIR})
-add_executable(vm_model ${model_folder}/vm_model.c ${model_folder}/model_reference.c
+add_executable(vm_model ${model_folder}/vm_model.c ${model_folder}/model_touch.c
+  ${model_folder}/model_reference.c ${model_folder}/model_calls.c
   ${model_folder}/model_overlapping.c ${model_folder}/model_exact.c ${model_folder}/watch.c)
 target_link_libraries(vm_model PRIVATE dsm Threads::Threads)
 

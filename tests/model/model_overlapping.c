@@ -58,8 +58,7 @@ static void do_store(struct worker *w)
 {
     uint64_t slot = w->number + some(w, MODEL_SLOTS) * model_options.threads;
     uint64_t page = some_page(w);
-    if (slot < MODEL_SLOTS) {
-        model_checked_store(page, (uint32_t)slot);
+    if (slot < MODEL_SLOTS && model_checked_store(page, (uint32_t)slot)) {
         note_stored(w, page);
     }
 }
@@ -67,8 +66,7 @@ static void do_store(struct worker *w)
 static void do_add(struct worker *w)
 {
     uint64_t page = some_page(w);
-    if (!model_may_kill(page)) {
-        model_checked_add(page, (uint32_t)some(w, MODEL_COUNTERS));
+    if (!model_may_kill(page) && model_checked_add(page, (uint32_t)some(w, MODEL_COUNTERS))) {
         note_stored(w, page);
     }
 }
@@ -92,10 +90,10 @@ static void do_unpin(struct worker *w)
     model_checked_unpin(interval);
 }
 
-static bool all_may_be_killed(dsm_interval interval)
+static bool all_may(bool (*may)(uint64_t page), dsm_interval interval)
 {
     for (uint64_t i = 0; i < interval.count; i++) {
-        if (!model_may_kill(interval.page + i)) {
+        if (!may(interval.page + i)) {
             return false;
         }
     }
@@ -110,7 +108,7 @@ static void do_swap_in(struct worker *w)
     flags |= some(w, 2) == 0 ? DSM_KILL : 0;
     if ((flags & DSM_KILL) != 0) {
         interval.count = interval.count > 2 ? 2 : interval.count;
-        flags &= all_may_be_killed(interval) ? ~0U : ~(unsigned)DSM_KILL;
+        flags &= all_may(model_may_kill, interval) ? ~0U : ~(unsigned)DSM_KILL;
     }
     if ((flags & DSM_PIN) != 0) {
         if (w->held_count == (model_options.threads > 4 ? 1 : HELD_MOST)) { // never all the frames
@@ -118,8 +116,8 @@ static void do_swap_in(struct worker *w)
         }
         interval.count = interval.count > PIN_PAGES_MOST ? PIN_PAGES_MOST : interval.count;
     }
-    model_checked_swap_in(interval, flags, some(w, 3) == 0 ? some_page(w) : DSM_NO_PAGE);
-    if ((flags & DSM_PIN) != 0) {
+    bool in = model_checked_swap_in(interval, flags, some(w, 3) == 0 ? some_page(w) : DSM_NO_PAGE);
+    if (in && (flags & DSM_PIN) != 0) {
         for (uint64_t i = 0; i < interval.count; i++) {
             struct model_own *own = &w->own[interval.page + i];
             own->pins++;
@@ -129,15 +127,38 @@ static void do_swap_in(struct worker *w)
     }
 }
 
+// Pages without backing are among the last.
 static void do_clean(struct worker *w)
 {
-    model_checked_clean(some(w, 16) == 0 ? (dsm_interval){0, model_options.pages}
-                                         : some_interval(w, 12));
+    uint64_t pages = some(w, 4) == 0 ? model_options.pages : model_options.pages / 8 * 7;
+    model_checked_clean(some(w, 16) == 0 ? (dsm_interval){0, pages} : some_interval(w, 12));
 }
 
 static void do_age(struct worker *w)
 {
-    MODEL_OK(dsm_age(model_segment, some_interval(w, 8)));
+    model_checked_age(some_interval(w, 8));
+}
+
+static void do_set_data(struct worker *w)
+{
+    static const enum dsm_data choices[] = {
+        DSM_DATA_NONE,      DSM_DATA_UNDEFINED, DSM_DATA_UNDEFINED, DSM_DATA_UNDEFINED,
+        DSM_DATA_UNCHANGED, DSM_DATA_UNCHANGED, DSM_DATA_CHANGED,
+    };
+    dsm_interval interval = some_interval(w, 3);
+    enum dsm_data data = choices[some(w, sizeof choices / sizeof choices[0])];
+    if ((data == DSM_DATA_NONE && !all_may(model_may_vanish, interval)) ||
+        (data == DSM_DATA_UNDEFINED && !all_may(model_may_kill, interval))) {
+        data = DSM_DATA_UNCHANGED;
+    }
+    model_checked_set_data(interval, data);
+}
+
+// Few pages are read-only at any time, so that most stores go through.
+static void do_protect(struct worker *w)
+{
+    bool read_only = some(w, 2) == 0;
+    model_checked_protect(some_interval(w, read_only ? 2 : 8), read_only);
 }
 
 // Beyond the end nothing is done, whatever the operation.
@@ -159,9 +180,9 @@ static const struct {
     void (*run)(struct worker *worker);
     uint32_t share, states_share; // of 1000; where the question is what dsm_page_state() says
 } operations[] = {
-    {do_load, 540, 150}, {do_store, 250, 150}, {do_add, 80, 40},
-    {do_state, 80, 550}, {do_swap_in, 20, 40}, {do_unpin, 12, 20},
-    {do_clean, 4, 30},   {do_age, 12, 18},     {do_beyond, 2, 2},
+    {do_load, 526, 120},  {do_store, 250, 150}, {do_add, 80, 40},    {do_state, 80, 550},
+    {do_swap_in, 20, 40}, {do_unpin, 12, 20},   {do_clean, 4, 30},   {do_age, 12, 18},
+    {do_beyond, 2, 2},    {do_set_data, 8, 18}, {do_protect, 6, 12},
 };
 
 static void do_one(struct worker *w)
@@ -199,7 +220,7 @@ static void check_at_rest(void)
         for (uint32_t slot = 0; slot < MODEL_SLOTS; slot++) {
             model_checked_load(page, slot);
         }
-        for (uint32_t slot = 0; slot < MODEL_COUNTERS; slot++) {
+        for (uint32_t slot = 0; slot < MODEL_COUNTERS && !model_may_vanish(page); slot++) {
             uint64_t found = model_load(page, MODEL_SLOTS + slot);
             uint64_t added = atomic_load(&model_pages[page].adds_done[slot]);
             MODEL_CHECK(found == added, "page %lu counter %u: %lu after %lu additions", page, slot,

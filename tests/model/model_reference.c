@@ -10,6 +10,8 @@
 //   a state  (the program's mark, needs_cleaning) is a register, see model.h. Evictions and the laundry clean at any moment:
 //            needs_cleaning may be said to be off, but not on without a store after the last clean.
 //   pins     are counted when they begin and when they are over: the truth lies between.
+//   touches  are refused where a page may be read-only (stores) or without backing, and must be where it certainly is.
+// What the calls do is in model_calls.c.
 //
 // Time is a counter that ticks at each question, so that no two events have the same. All of this is atomic and in order: the
 // bounds are read before the library is asked, or after it answered, never while.
@@ -95,6 +97,12 @@ bool model_may_kill(uint64_t page)
     return page % 3 != 0;
 }
 
+// Few, and together: calls on intervals fail at the first one.
+bool model_may_vanish(uint64_t page)
+{
+    return model_may_kill(page) && page >= model_options.pages / 8 * 7;
+}
+
 void model_reset(void)
 {
     memset(model_pages, 0, sizeof model_pages);
@@ -102,6 +110,7 @@ void model_reset(void)
     for (uint64_t i = 0; i < model_options.pages; i++) {
         model_register_set(&model_pages[i].data, DSM_DATA_UNDEFINED);
         model_register_set(&model_pages[i].dirty, 0);
+        model_register_set(&model_pages[i].read_only, 0);
     }
 }
 
@@ -119,13 +128,53 @@ static void check_stored(uint64_t page, uint32_t slot, uint64_t found, uint64_t 
                 when, dead);
 }
 
+static bool may_be_there(const struct model_page *p, uint64_t floor)
+{
+    return model_register_may_be(&p->data, DSM_DATA_UNDEFINED, floor) ||
+           model_register_may_be(&p->data, DSM_DATA_UNCHANGED, floor) ||
+           model_register_may_be(&p->data, DSM_DATA_CHANGED, floor);
+}
+
+// A store or an addition: what it writes besides the word.
+static void begin_touch(struct model_page *p, struct model_call *c)
+{
+    model_call_begin(p, c);
+    c->dirty_begun = model_register_begin(&p->dirty, 1 << 1);
+    c->data_begun = model_register_begin(&p->data, 1 << DSM_DATA_CHANGED);
+}
+
+static void end_touch(struct model_page *p, const struct model_call *c, bool stored)
+{
+    unsigned changed = 1 << DSM_DATA_CHANGED;
+    uint64_t page = (uint64_t)(p - model_pages);
+    if (stored) {
+        MODEL_CHECK(model_register_may_be(&p->read_only, 0, c->read_only_floor),
+                    "page %lu: stored into, though it is read-only", page);
+        atomic_store(&p->unsent, false);
+    } else {
+        MODEL_CHECK(model_register_may_be(&p->read_only, 1, c->read_only_floor) ||
+                        model_had_none(p, c),
+                    "page %lu: the store was refused", page);
+    }
+    model_register_end(&p->data, changed, stored ? changed : 0, c->data_begun);
+    model_register_end(&p->dirty, 1 << 1, stored ? 1 << 1 : 0, c->dirty_begun);
+}
+
 void model_checked_load(uint64_t page, uint32_t slot)
 {
     struct model_page *p = &model_pages[page];
     struct model_word *word = &p->words[slot];
     uint64_t dead = atomic_load(&word->dead);
     uint64_t done = atomic_load(&word->done);
-    uint64_t found = model_load(page, slot);
+    uint64_t data = model_register_floor(&p->data);
+    uint64_t found;
+    if (!model_try_load(page, slot, &found)) {
+        MODEL_CHECK(model_register_may_be(&p->data, DSM_DATA_NONE, data),
+                    "page %lu slot %u: the load was refused", page, slot);
+        return;
+    }
+    MODEL_CHECK(may_be_there(p, data), "page %lu slot %u: loaded from a page without backing", page,
+                slot);
     if (found != 0) {
         check_stored(page, slot, found, done, dead);
     } else {
@@ -135,34 +184,41 @@ void model_checked_load(uint64_t page, uint32_t slot)
     }
 }
 
-void model_checked_store(uint64_t page, uint32_t slot)
+bool model_checked_store(uint64_t page, uint32_t slot)
 {
     struct model_page *p = &model_pages[page];
     struct model_word *word = &p->words[slot];
-    uint64_t dirty = model_register_begin(&p->dirty, 1 << 1);
-    uint64_t begun = model_register_begin(&p->data, 1 << DSM_DATA_CHANGED);
-    atomic_store(&word->begun, begun);
-    model_store(page, slot, begun << NOW_SHIFT | word_id(page, slot));
-    atomic_store(&word->done, begun);
-    model_register_end(&p->data, 1 << DSM_DATA_CHANGED, 1 << DSM_DATA_CHANGED, begun);
-    model_register_end(&p->dirty, 1 << 1, 1 << 1, dirty);
+    struct model_call c;
+    begin_touch(p, &c);
+    atomic_store(&word->begun, c.data_begun);
+    bool stored = model_try_store(page, slot, c.data_begun << NOW_SHIFT | word_id(page, slot));
+    if (stored) {
+        atomic_store(&word->done, c.data_begun);
+    }
+    end_touch(p, &c, stored);
+    return stored;
 }
 
-void model_checked_add(uint64_t page, uint32_t slot)
+bool model_checked_add(uint64_t page, uint32_t slot)
 {
     struct model_page *p = &model_pages[page];
-    uint64_t dirty = model_register_begin(&p->dirty, 1 << 1);
-    uint64_t begun = model_register_begin(&p->data, 1 << DSM_DATA_CHANGED);
+    struct model_call c;
+    begin_touch(p, &c);
     uint64_t done = atomic_load(&p->adds_done[slot]);
     (void)atomic_fetch_add(&p->adds_begun[slot], 1);
-    uint64_t found = model_add(page, MODEL_SLOTS + slot);
-    uint64_t most = atomic_fetch_add(&p->adds_begun[slot], 0) - 1;
-    (void)atomic_fetch_add(&p->adds_done[slot], 1);
-    MODEL_CHECK(found >= done && found <= most,
-                "page %lu counter %u: %lu, though %lu additions were over and %lu begun", page,
-                slot, found, done, most);
-    model_register_end(&p->data, 1 << DSM_DATA_CHANGED, 1 << DSM_DATA_CHANGED, begun);
-    model_register_end(&p->dirty, 1 << 1, 1 << 1, dirty);
+    uint64_t found;
+    bool added = model_try_add(page, MODEL_SLOTS + slot, &found);
+    if (added) {
+        uint64_t most = atomic_fetch_add(&p->adds_begun[slot], 0) - 1;
+        (void)atomic_fetch_add(&p->adds_done[slot], 1);
+        MODEL_CHECK(found >= done && found <= most,
+                    "page %lu counter %u: %lu, though %lu additions were over and %lu begun", page,
+                    slot, found, done, most);
+    } else {
+        (void)atomic_fetch_sub(&p->adds_begun[slot], 1);
+    }
+    end_touch(p, &c, added);
+    return added;
 }
 
 // ---- states ----
@@ -172,6 +228,7 @@ void model_checked_state(uint64_t page, const struct model_own *own)
     struct model_page *p = &model_pages[page];
     uint64_t data = model_register_floor(&p->data);
     uint64_t dirty = model_register_floor(&p->dirty);
+    uint64_t read_only = model_register_floor(&p->read_only);
     uint64_t pins_done = atomic_load(&p->pins_done);
     uint64_t unpins_done = atomic_load(&p->unpins_done);
     dsm_page_info info;
@@ -193,123 +250,6 @@ void model_checked_state(uint64_t page, const struct model_own *own)
     MODEL_CHECK(own->pins == 0 || info.resident, "page %lu: pinned, and not in memory", page);
     MODEL_CHECK(!own->dirty_while_pinned || info.needs_cleaning,
                 "page %lu: stored into while it is pinned, and needs no cleaning", page);
-    MODEL_CHECK(!info.lost && !info.read_only, "page %lu: lost %d, read-only %d", page, info.lost,
-                info.read_only);
-}
-
-static bool may_be_pinned(const struct model_page *p)
-{
-    uint64_t gone = atomic_load(&p->unpins_done);
-    return atomic_load(&p->pins_begun) != gone;
-}
-
-// ---- swap-ins ----
-
-struct writes { // of one page, by one call
-    unsigned data, dirty;
-    uint64_t data_begun, dirty_begun;
-    uint64_t done[MODEL_SLOTS]; // stores that are over: a kill takes them
-    uint64_t pins;
-    bool pinned;
-};
-
-static void begin_kill(struct model_page *p, struct writes *w)
-{
-    for (uint32_t i = 0; i < MODEL_SLOTS; i++) {
-        w->done[i] = atomic_load(&p->words[i].done);
-    }
-    (void)atomic_fetch_add(&p->killing, 1);
-}
-
-static void end_kill(struct model_page *p, const struct writes *w)
-{
-    at_least(&p->kill_ended, model_now());
-    for (uint32_t i = 0; i < MODEL_SLOTS; i++) {
-        at_least(&p->words[i].dead, w->done[i]);
-    }
-    (void)atomic_fetch_sub(&p->killing, 1);
-}
-
-static void begin_swap_in(struct model_page *p, unsigned flags, struct writes *w)
-{
-    bool kill = (flags & DSM_KILL) != 0;
-    bool write = (flags & DSM_WRITE) != 0;
-    w->pins = atomic_load(&p->pins_begun);
-    w->pinned = may_be_pinned(p);
-    w->data = (kill ? 1U << DSM_DATA_UNDEFINED : 0) | (kill || write ? 1U << DSM_DATA_CHANGED : 0);
-    w->dirty = (kill ? 1 : 0) | (kill || write ? 1 << 1 : 0);
-    if (kill) {
-        begin_kill(p, w);
-    }
-    w->data_begun = model_register_begin(&p->data, w->data);
-    w->dirty_begun = model_register_begin(&p->dirty, w->dirty);
-    if ((flags & DSM_PIN) != 0) {
-        (void)atomic_fetch_add(&p->pins_begun, 1);
-    }
-}
-
-// A killed page that somebody has pinned for stores stays changed.
-static void end_swap_in(struct model_page *p, unsigned flags, const struct writes *w)
-{
-    uint64_t own_pins = (flags & DSM_PIN) != 0;
-    bool pinned = w->pinned || atomic_load(&p->pins_begun) != w->pins + own_pins;
-    bool write = (flags & DSM_WRITE) != 0;
-    bool kill = (flags & DSM_KILL) != 0;
-    unsigned changed = 1U << DSM_DATA_CHANGED;
-    unsigned data = write ? changed : kill ? 1U << DSM_DATA_UNDEFINED | (pinned ? changed : 0) : 0;
-    unsigned dirty = write ? 1 << 1 : kill ? (pinned ? 3 : 1) : 0;
-    (void)atomic_fetch_add(&p->pins_done, own_pins);
-    model_register_end(&p->dirty, w->dirty, dirty, w->dirty_begun);
-    model_register_end(&p->data, w->data, data, w->data_begun);
-    if (kill) {
-        end_kill(p, w);
-    }
-}
-
-void model_checked_swap_in(dsm_interval interval, unsigned flags, uint64_t next_page)
-{
-    enum { MOST = 16 };
-    struct writes writes[MOST];
-    MODEL_CHECK(interval.count <= MOST, "interval of %lu pages", interval.count);
-    for (uint64_t i = 0; i < interval.count; i++) {
-        begin_swap_in(&model_pages[interval.page + i], flags, &writes[i]);
-    }
-    MODEL_OK(dsm_swap_in(model_segment, interval, flags, next_page));
-    for (uint64_t i = 0; i < interval.count; i++) {
-        end_swap_in(&model_pages[interval.page + i], flags, &writes[i]);
-    }
-}
-
-void model_checked_unpin(dsm_interval interval)
-{
-    for (uint64_t i = 0; i < interval.count; i++) {
-        (void)atomic_fetch_add(&model_pages[interval.page + i].unpins_begun, 1);
-    }
-    MODEL_OK(dsm_unpin(model_segment, interval));
-    for (uint64_t i = 0; i < interval.count; i++) {
-        (void)atomic_fetch_add(&model_pages[interval.page + i].unpins_done, 1);
-    }
-}
-
-// Pages that nobody had pinned are clean when it is over, but for stores meanwhile.
-void model_checked_clean(dsm_interval interval)
-{
-    static __thread struct writes writes[MODEL_PAGES_MOST];
-    uint64_t passed_over = UINT64_MAX;
-    uint64_t pinned = 0;
-    for (uint64_t i = 0; i < interval.count; i++) {
-        struct model_page *p = &model_pages[interval.page + i];
-        writes[i].pins = atomic_load(&p->pins_begun);
-        writes[i].pinned = may_be_pinned(p);
-        writes[i].dirty_begun = model_register_begin(&p->dirty, 1);
-    }
-    MODEL_OK(dsm_clean(model_segment, interval, &passed_over));
-    for (uint64_t i = 0; i < interval.count; i++) {
-        struct model_page *p = &model_pages[interval.page + i];
-        bool certain = !writes[i].pinned && atomic_load(&p->pins_begun) == writes[i].pins;
-        model_register_end(&p->dirty, 1, certain ? 1 : 0, writes[i].dirty_begun);
-        pinned += !certain;
-    }
-    MODEL_CHECK(passed_over <= pinned, "clean of [%lu, +%lu): %lu passed over, %lu pinned at most",
-                interval.page, interval.count, passed_over, pinned);
+    MODEL_CHECK(!info.lost && model_register_may_be(&p->read_only, info.read_only != 0, read_only),
+                "page %lu: lost %d, read-only %d", page, info.lost, info.read_only);
 }
