@@ -297,7 +297,7 @@ DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *i
         .resident = resident,
         .needs_cleaning = resident && (page_word(entry) & (PAGE_DIRTY | PAGE_SENT)) != 0,
         .read_only = !s->writable || page_has(entry, PAGE_READ_ONLY),
-        .lost = !resident && atomic_load(&s->backing.fate) == BACKING_LOST,
+        .lost = !resident && backing_fate_of(&s->placement, page) == BACKING_LOST,
         .pin_count = entry->pins,
     };
     lock_release(&s->pager->lock);

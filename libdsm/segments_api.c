@@ -68,6 +68,18 @@ static int check_cache(const dsm *session, const struct control_segment *info,
                        info->page_bytes >> 10, (unsigned long long)least >> 10);
 }
 
+// A session has one server, so all of the segment must lie there.
+static int check_placement(const struct control_segment *info, struct failure *failure)
+{
+    uint64_t pages = info->bytes / info->page_bytes;
+    if (info->placements == 1 && placement_check(&info->placed, 1, pages, 1) == 0) {
+        return 0;
+    }
+    return failure_set(failure, -ENOTSUP,
+                       "The server says that the segment's pages lie on several servers, or not "
+                       "all on this one: this release of the library cannot use it.");
+}
+
 static void note_none(void *context, uint64_t page, uint64_t count)
 {
     pager_note_none(context, page, count);
@@ -108,7 +120,8 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     atomic_store(&s->segment.backing.next_version, info->highest + 1);
     atomic_store(&s->segment.backing.acknowledged, info->highest);
     (void)snprintf(s->segment.name, sizeof s->segment.name, "%s", name);
-    int error = check_cache(session, info, failure);
+    int error = check_placement(info, failure);
+    error = error != 0 ? error : check_cache(session, info, failure);
     error = error != 0 ? error : session_list(&session->session, &s->segment.backing, name, write);
     if (error == 0) {
         error = map_segment(session, &s->segment, info, failure);

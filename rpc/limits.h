@@ -60,6 +60,9 @@ enum {
     LIMIT_CACHE_PAGES_PER_THREAD = 32,
     LIMIT_SIGNAL_STACK_BYTES = 64 << 10,
     LIMIT_LANES_PER_SESSION = 64,
+    LIMIT_STORES = 8, // that hold one session's segments
+    LIMIT_PLACEMENT_ROWS = 64,
+    LIMIT_RUN_PIECES = 8, // physical runs of a virtual one: stripes of 128 KiB
 };
 
 #define LIMIT_LANE_BYTES (1ULL << 40) // a connection is replaced before its 2^40th byte

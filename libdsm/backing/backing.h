@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libdsm/backing/placement.h"
 #include "libdsm/stat/stat.h"
 #include "rpc/lane.h"
 #include "rpc/wire.h"
@@ -57,6 +58,9 @@ struct backing {
     _Atomic uint32_t resumed; // changes when the keeper has opened the segments again
     _Atomic uint32_t broken;  // changes when a lane needs the keeper
     _Atomic uint32_t stopping;
+    // Further stores by number (this is 0), with lanes of the same numbers and classes; set before anybody takes a lane.
+    uint32_t store_count; // 0: no others
+    struct backing *others[LIMIT_STORES];
 };
 
 struct backing_run {
@@ -66,12 +70,18 @@ struct backing_run {
     uint64_t hint;           // read: page that comes next, or WIRE_NO_HINT
     uint64_t version;        // write
     const uint8_t *contents; // write: count pages, unchanged until the answer
+    uint32_t store;          // to which the lane leads
     // The room's own.
     uint32_t sent_on; // connection number, 0: not sent
     uint64_t request;
     uint32_t resumes; // of the segment, when it was sent
     uint32_t done;    // pages done so far, from the first
 };
+
+// Breaks a virtual run (page, count, hint, contents) into the physical ones, in order, at most LIMIT_RUN_PIECES; returns
+// how many. The hint goes with the last; each write has a version of its own store's.
+uint32_t backing_break(const struct placement *placement, const struct backing_run *whole,
+                       struct backing_run *runs);
 
 // What a read does with the pages as they come. place: makes room; *to NULL: fill() takes the data. deliver: the data of
 // these pages is complete and verified.
@@ -81,11 +91,15 @@ struct backing_sink {
     void (*deliver)(void *context, uint64_t page, uint32_t count);
 };
 
-// A lane of the class, waiting for one until the deadline; NULL then, or when the session stops. try: does not wait.
+// A lane of the class, waiting for one until the deadline; NULL then, or when the session stops. try: does not wait. With
+// it come the lanes of its number to all other stores: taken one by one, they would be waited for in circles.
 struct backing_lane *backing_take(struct backing *backing, enum backing_class class,
                                   int64_t deadline);
 struct backing_lane *backing_try(struct backing *backing, enum backing_class class);
 void backing_give(struct backing_lane *lane);
+struct backing_lane *backing_lane_to(struct backing_lane *lane, uint32_t store);
+bool backing_up(const struct backing *backing,
+                enum backing_class class); // all its lanes, of every store
 
 // send: starts a run; several may be under way on a lane, and are received in the order of sending. Errors of the
 // connection are kept for receive, which sends again what was lost, until the deadline.
@@ -116,6 +130,7 @@ ssize_t backing_exchange(struct backing_lane *lane, struct backing_exchange *exc
                          int64_t deadline);
 
 int backing_fate_errno(enum backing_fate fate);
+enum backing_fate backing_fate_of(const struct placement *placement, uint64_t page);
 void backing_lane_down(
     struct backing_lane *lane); // by its owner: the keeper is to connect it again
 

@@ -27,7 +27,12 @@ static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *t
         .none_pages = from->none_pages,
         .page_bytes = from->page_bytes,
         .flags = from->flags,
+        .placements = (uint32_t)from->n_placement,
     };
+    if (from->n_placement > 0) {
+        to->placed.page = from->placement[0]->first_page;
+        to->placed.pages = from->placement[0]->pages;
+    }
 }
 
 static bool sane(const struct control_segment *s)

@@ -13,6 +13,8 @@ struct control_segment { // what the server says of a segment
     uint64_t id, bytes, base, epoch, highest;
     uint64_t none_pages; // without backing
     uint32_t page_bytes, flags;
+    uint32_t placements; // rows; the first of them:
+    struct placement_row placed;
 };
 
 // 0 or -errno with a sentence; -ENOENT, -EEXIST, -EBUSY, -ENOSPC, -EDQUOT, -EACCES, -EINVAL, -DSM_EFENCED, -ETIMEDOUT.

@@ -4,6 +4,10 @@
 // `up` (the number of its connection; 0 while the keeper connects it again). An owner that meets an error says down
 // and touches the lane no more until it is up again; the keeper touches it only while it is down. So the pointer to the
 // connection needs no lock.
+//
+// Where a session has several stores, a lane is one connection to each: who takes the first store's lane takes those of the same
+// number, which nobody else goes for but a keeper, for the moment of a heartbeat. So two threads that each need two stores
+// cannot wait for one another, and all runs of a request leave before an answer is waited for.
 #include <errno.h>
 #include <limits.h>
 
@@ -11,18 +15,81 @@
 #include "libdsm/backing/backing.h"
 #include "libdsm/sync/futex.h"
 
-struct backing_lane *backing_try(struct backing *backing, enum backing_class class)
+static bool take_one(struct backing_lane *lane)
+{
+    uint32_t free_word = 0;
+    return atomic_compare_exchange_strong_explicit(&lane->owned, &free_word, 1,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static void give_one(struct backing_lane *lane)
+{
+    struct backing *backing = lane->backing;
+    enum backing_class class = lane->class;
+    atomic_store_explicit(&lane->owned, 0, memory_order_release);
+    (void)atomic_fetch_add(&backing->given[class], 1);
+    sync_wake(&backing->given[class], 1);
+}
+
+struct backing_lane *backing_lane_to(struct backing_lane *lane, uint32_t store)
+{
+    return store == 0 ? lane : &lane->backing->others[store]->lanes[lane->number];
+}
+
+// ---- the other stores' ----
+
+static void give_others(struct backing_lane *lane, uint32_t below)
+{
+    while (below-- > 1) {
+        give_one(backing_lane_to(lane, below));
+    }
+}
+
+// A keeper has it, if anybody. It wakes one sleeper, perhaps another lane's: so the slice is short.
+static bool wait_for_one(struct backing_lane *lane, int64_t deadline)
+{
+    enum { SLICE_MS = 5 };
+    struct backing *backing = lane->backing;
+    while (!take_one(lane)) {
+        if (atomic_load(&backing->stopping) != 0 || sync_now() >= deadline) {
+            return false;
+        }
+        uint32_t given = atomic_load(&backing->given[lane->class]);
+        (void)sync_wait(&backing->given[lane->class], given, sync_after_ms(SLICE_MS));
+    }
+    return true;
+}
+
+// With the first store's lane in hand. False: that is given back.
+static bool take_others(struct backing_lane *lane, int64_t deadline)
+{
+    for (uint32_t i = 1; i < lane->backing->store_count; i++) {
+        if (!wait_for_one(backing_lane_to(lane, i), deadline)) {
+            give_others(lane, i);
+            give_one(lane);
+            return false;
+        }
+    }
+    return true;
+}
+
+// ---- a lane ----
+
+static struct backing_lane *try_first(struct backing *backing, enum backing_class class)
 {
     for (uint32_t i = 0; i < backing->lane_count; i++) {
         struct backing_lane *lane = &backing->lanes[i];
-        uint32_t free_word = 0;
-        if (lane->class == class &&
-            atomic_compare_exchange_strong_explicit(&lane->owned, &free_word, 1,
-                                                    memory_order_acquire, memory_order_relaxed)) {
+        if (lane->class == class && take_one(lane)) {
             return lane;
         }
     }
     return NULL;
+}
+
+struct backing_lane *backing_try(struct backing *backing, enum backing_class class)
+{
+    struct backing_lane *lane = try_first(backing, class);
+    return lane != NULL && take_others(lane, 0) ? lane : NULL;
 }
 
 struct backing_lane *backing_take(struct backing *backing, enum backing_class class,
@@ -30,9 +97,9 @@ struct backing_lane *backing_take(struct backing *backing, enum backing_class cl
 {
     for (;;) {
         uint32_t given = atomic_load(&backing->given[class]);
-        struct backing_lane *lane = backing_try(backing, class);
+        struct backing_lane *lane = try_first(backing, class);
         if (lane != NULL) {
-            return lane;
+            return take_others(lane, deadline) ? lane : NULL;
         }
         if (atomic_load(&backing->stopping) != 0 ||
             sync_wait(&backing->given[class], given, deadline) == -ETIMEDOUT) {
@@ -43,11 +110,28 @@ struct backing_lane *backing_take(struct backing *backing, enum backing_class cl
 
 void backing_give(struct backing_lane *lane)
 {
-    struct backing *backing = lane->backing;
-    enum backing_class class = lane->class;
-    atomic_store_explicit(&lane->owned, 0, memory_order_release);
-    (void)atomic_fetch_add(&backing->given[class], 1);
-    sync_wake(&backing->given[class], 1);
+    give_others(lane, lane->backing->store_count);
+    give_one(lane);
+}
+
+static bool one_up(const struct backing *backing, enum backing_class class)
+{
+    for (uint32_t i = 0; i < backing->lane_count; i++) {
+        const struct backing_lane *lane = &backing->lanes[i];
+        if (lane->class == class && atomic_load(&lane->up) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool backing_up(const struct backing *backing, enum backing_class class)
+{
+    bool up = one_up(backing, class);
+    for (uint32_t i = 1; i < backing->store_count && up; i++) {
+        up = one_up(backing->others[i], class);
+    }
+    return up;
 }
 
 void backing_lane_down(struct backing_lane *lane)
@@ -68,4 +152,9 @@ int backing_fate_errno(enum backing_fate fate)
     default:
         return 0;
     }
+}
+
+enum backing_fate backing_fate_of(const struct placement *placement, uint64_t page)
+{
+    return (enum backing_fate)atomic_load(&placement_part(placement, page)->fate);
 }

@@ -157,6 +157,29 @@ void backing_write_send(struct backing_lane *lane, struct backing_run *run, int6
     start(lane, run, WIRE_WRITE, deadline);
 }
 
+uint32_t backing_break(const struct placement *placement, const struct backing_run *whole,
+                       struct backing_run *runs)
+{
+    struct placement_piece pieces[LIMIT_RUN_PIECES];
+    uint32_t n = placement_break(placement, whole->page, whole->count, pieces, LIMIT_RUN_PIECES);
+    for (uint32_t i = 0; i < n; i++) {
+        struct backing_segment *segment = placement->parts[pieces[i].store];
+        runs[i] = (struct backing_run){
+            .segment = segment,
+            .page = pieces[i].page,
+            .count = pieces[i].count,
+            .hint = i + 1 == n ? whole->hint : WIRE_NO_HINT,
+            .store = pieces[i].store,
+        };
+        if (whole->contents != NULL) {
+            runs[i].contents =
+                whole->contents + (pieces[i].page - whole->page) * segment->page_bytes;
+            runs[i].version = atomic_fetch_add(&segment->next_version, 1);
+        }
+    }
+    return n;
+}
+
 static int meet_fate(struct backing_segment *segment, enum backing_fate fate)
 {
     uint32_t well = BACKING_WELL;

@@ -74,16 +74,18 @@ static void take_marks(struct clean *c)
     }
 }
 
-static void settle(struct clean *c, uint32_t done)
+// One physical run's pages.
+static void settle(struct clean *c, const struct backing_run *run)
 {
-    for (uint32_t i = 0; i < c->count; i++) {
-        struct page_entry *entry = entry_of(c, c->base + i);
-        if (wire_map_get(c->was_dirty, i)) { // a clean page taken along is what it was before
-            page_set(&c->segment->table, entry, i < done ? 0 : PAGE_DIRTY,
-                     PAGE_SENT | (i < done ? PAGE_UNBACKED : 0));
+    uint32_t first = (uint32_t)(run->page - c->base);
+    for (uint32_t i = 0; i < run->count; i++) {
+        struct page_entry *entry = entry_of(c, run->page + i);
+        if (wire_map_get(c->was_dirty, first + i)) { // a clean page taken along is what it was
+            page_set(&c->segment->table, entry, i < run->done ? 0 : PAGE_DIRTY,
+                     PAGE_SENT | (i < run->done ? PAGE_UNBACKED : 0));
         }
     }
-    check_in(c, c->base, c->count);
+    check_in(c, run->page, run->count);
 }
 
 // Not under the lock, like receive. The run leaves; its tail of clean pages goes back first.
@@ -97,27 +99,32 @@ static void send(struct clean *c)
     c->count = c->dirty_count;
     take_marks(c);
     lock_release(&c->pager->lock);
-    c->run = (struct backing_run){
-        .segment = &c->segment->backing,
+    const struct backing_run whole = {
         .page = c->base,
         .count = c->count,
-        .version = atomic_fetch_add(&c->segment->backing.next_version, 1),
         .contents = c->segment->view.contents + (c->base << c->segment->page_shift),
     };
-    STAT_ADD(c->pager->stat, clean_physical_runs, 1);
-    backing_write_send(c->lane, &c->run, c->deadline);
+    c->sent = c->count;
+    c->run_count = backing_break(&c->segment->placement, &whole, c->runs);
+    STAT_ADD(c->pager->stat, clean_physical_runs, c->run_count);
+    for (uint32_t i = 0; i < c->run_count; i++) {
+        backing_write_send(backing_lane_to(c->lane, c->runs[i].store), &c->runs[i], c->deadline);
+    }
 }
 
 static void receive(struct clean *c)
 {
-    int error = backing_write_receive(c->lane, &c->run, c->deadline);
-    if (error != 0) {
-        fail(c, error, c->base + c->run.done);
+    for (uint32_t i = 0; i < c->run_count; i++) {
+        struct backing_run *run = &c->runs[i];
+        int error = backing_write_receive(backing_lane_to(c->lane, run->store), run, c->deadline);
+        if (error != 0) {
+            fail(c, error, run->page + run->done);
+        }
+        STAT_ADD(c->pager->stat, clean_pages, run->done);
+        lock_acquire(&c->pager->lock);
+        settle(c, run);
+        lock_release(&c->pager->lock);
     }
-    STAT_ADD(c->pager->stat, clean_pages, c->run.done);
-    lock_acquire(&c->pager->lock);
-    settle(c, c->run.done);
-    lock_release(&c->pager->lock);
     (void)atomic_fetch_add(&c->pager->frames_word, 1);
     sync_wake(&c->pager->frames_word, 1);
     c->count = c->dirty_count = 0;
@@ -135,16 +142,24 @@ static void append(struct clean *c)
 {
     if (c->count == 0) {
         c->base = c->page;
+        c->pieces = 0;
     }
     INVARIANT(c->base + c->count == c->page);
+    c->pieces += c->count == 0 || placement_begins(&c->segment->placement, c->page);
     c->count++;
+}
+
+static bool full(const struct clean *c)
+{
+    return c->count == buffer_pages(c) ||
+           placement_full(&c->segment->placement, c->page, c->pieces);
 }
 
 // ---- one page; under the lock ----
 
 static bool joins(const struct clean *c)
 {
-    return c->count > 0 && c->count < buffer_pages(c) && c->base + c->count == c->page &&
+    return c->count > 0 && !full(c) && c->base + c->count == c->page &&
            c->count - c->dirty_count < c->pager->options.clean_gap_pages;
 }
 
@@ -230,7 +245,7 @@ static void page_back(struct clean *c)
 static bool take_write(struct clean *c)
 {
     STAT_ADD(c->pager->stat, clean_writes, 1);
-    if (c->skipping || c->count == buffer_pages(c)) {
+    if (c->skipping || full(c)) {
         flush(c);
     }
     if (c->error != 0) {
@@ -322,7 +337,7 @@ bool clean_begin(struct clean *c, struct backing_lane *lane)
     for (; c->page < c->end; c->page++) {
         const struct page_entry *entry = entry_of(c, c->page);
         if (page_state(&c->segment->table, entry) != PAGE_RESIDENT || entry->pins > 0 ||
-            !page_has(entry, PAGE_DIRTY)) {
+            !page_has(entry, PAGE_DIRTY) || full(c)) {
             break;
         }
         page_move(&c->segment->table, c->page, PAGE_WRITING);
@@ -353,13 +368,14 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
     lock_acquire(&pager->lock);
     take_marks(&c);
     lock_release(&pager->lock);
-    struct backing_run run = {
-        .segment = &victim.segment->backing,
+    const struct backing_run whole = {
         .page = victim.page,
         .count = 1,
-        .version = atomic_fetch_add(&victim.segment->backing.next_version, 1),
         .contents = victim.segment->view.contents + (victim.page << victim.segment->page_shift),
     };
+    struct backing_run run;
+    (void)backing_break(&victim.segment->placement, &whole, &run);
+    lane = backing_lane_to(lane, run.store);
     backing_write_send(lane, &run, deadline);
     int error = backing_write_receive(lane, &run, deadline);
     lock_acquire(&pager->lock);

@@ -311,7 +311,28 @@ static void settle(struct segment *segment, uint64_t page, uint64_t count, uint6
     lock_release(&segment->pager->lock);
 }
 
-// One request, to the end. Pages done.
+// The part that lies in the first page's store. Pages done.
+static uint32_t ask_store(struct data_change *c, struct backing_lane *lane, uint16_t op,
+                          uint64_t page, uint64_t count)
+{
+    struct placement_piece piece;
+    (void)placement_break(&c->segment->placement, page, count, &piece, 1);
+    struct backing_segment *part = c->segment->placement.parts[piece.store];
+    struct backing_run run = {
+        .segment = part,
+        .page = page,
+        .count = piece.count,
+        .version = atomic_fetch_add(&part->next_version, 1),
+        .store = piece.store,
+    };
+    int error = backing_reserve(backing_lane_to(lane, piece.store), &run, op, c->deadline);
+    if (error != 0) {
+        fail(c, error, page + run.done);
+    }
+    return run.done;
+}
+
+// To the end, store after store: what one promised stays promised when another refuses. Pages done.
 static uint32_t ask_server(struct data_change *c, uint16_t op, uint64_t page, uint64_t count)
 {
     struct segment *segment = c->segment;
@@ -320,18 +341,12 @@ static uint32_t ask_server(struct data_change *c, uint16_t op, uint64_t page, ui
         fail(c, -ETIMEDOUT, page);
         return 0;
     }
-    struct backing_run run = {
-        .segment = &segment->backing,
-        .page = page,
-        .count = (uint32_t)count,
-        .version = atomic_fetch_add(&segment->backing.next_version, 1),
-    };
-    int error = backing_reserve(lane, &run, op, c->deadline);
-    backing_give(lane);
-    if (error != 0) {
-        fail(c, error, page + run.done);
+    uint32_t done = 0;
+    while (done < count && c->error == 0) {
+        done += ask_store(c, lane, op, page + done, count - done);
     }
-    return run.done;
+    backing_give(lane);
+    return done;
 }
 
 // A run of pages; returns how many are done.

@@ -169,7 +169,7 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
         if (fault->write && !may_store(segment, page)) {
             return FOREIGN;
         }
-        if (backing_fate_errno(atomic_load(&segment->backing.fate)) != 0) {
+        if (backing_fate_of(&segment->placement, page) != BACKING_WELL) {
             return BAD;
         }
         return hopeless ? WAIT : ask(segment, page, fault->write);
@@ -204,7 +204,7 @@ static bool fill_at_once(struct segment *segment, uint64_t page, const struct tr
 static bool can_fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
 {
     return page_state(&segment->table, page_at(&segment->table, page)) == PAGE_UNDEFINED &&
-           backing_fate_errno(atomic_load(&segment->backing.fate)) == 0 &&
+           backing_fate_of(&segment->placement, page) == BACKING_WELL &&
            (!fault->write || may_store(segment, page)) &&
            frames_free(segment->pager) >= segment->page_bytes;
 }

@@ -56,7 +56,7 @@ static bool spared(struct segment *segment, uint64_t page)
 bool frames_needs_write(const struct segment *segment, uint64_t page)
 {
     return page_has(page_at(&segment->table, page), PAGE_DIRTY) &&
-           atomic_load(&segment->backing.fate) == BACKING_WELL;
+           backing_fate_of(&segment->placement, page) == BACKING_WELL;
 }
 
 static uint8_t queue_of(const struct pager *pager, const struct segment *segment, uint64_t page)

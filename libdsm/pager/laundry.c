@@ -29,17 +29,6 @@ void laundry_wake(struct pager *pager)
     sync_wake(&pager->laundry_word, 1);
 }
 
-static bool server_up(struct pager *pager)
-{
-    for (uint32_t i = 0; i < pager->backing->lane_count; i++) {
-        const struct backing_lane *lane = &pager->backing->lanes[i];
-        if (lane->class == BACKING_BULK && atomic_load(&lane->up) == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static bool enough(const struct pager *pager, const struct batch *batch)
 {
     return frames_free(pager) + batch->clean.credit >= pager->high_water;
@@ -196,8 +185,8 @@ static bool wash(struct pager *pager, struct batch *batch)
     for (uint32_t i = 0; i < n; i++) {
         uint64_t first = cleans[i].base;
         if (clean_end(&cleans[i]) == 0) {
-            STAT_ADD(pager->stat, laundered_pages, cleans[i].run.count);
-            take_washed(pager, batch, cleans[i].segment, first, first + cleans[i].run.count);
+            STAT_ADD(pager->stat, laundered_pages, cleans[i].sent);
+            take_washed(pager, batch, cleans[i].segment, first, first + cleans[i].sent);
         } else if (cleans[i].error != -ECANCELED) {
             remember(cleans[i].segment, &cleans[i]);
             well = false;
@@ -236,7 +225,7 @@ void *laundry_run(void *argument)
         int64_t until = SYNC_FOR_EVER;
         if (below(pager, pager->low_water)) {
             while (atomic_load(&pager->stopping) == 0 && below(pager, pager->high_water)) {
-                if (!server_up(pager) || !pass(pager, &batch)) {
+                if (!backing_up(pager->backing, BACKING_BULK) || !pass(pager, &batch)) {
                     until = sync_after_ms(PAUSE_MS);
                     break;
                 }

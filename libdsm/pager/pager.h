@@ -39,8 +39,9 @@ struct segment {
     uint32_t page_bytes;
     uint32_t page_shift;
     bool writable;
-    struct backing_segment backing;
-    struct page_table table; // (L)
+    struct backing_segment backing; // at the first store
+    struct placement placement;     // of its pages in stores
+    struct page_table table;        // (L)
     struct trap_view view;
     struct read_ahead ahead;    // (L)
     uint64_t pinned_pages;      // (L)
@@ -186,6 +187,7 @@ struct swap {
     uint64_t base;
     uint64_t frame_awaited; // the page that last waited for a frame, + 1: it counts once
     uint32_t count;
+    uint32_t pieces; // of the run in hand: physical runs
     bool skipping;
     bool last; // the run in hand is the last
     struct claims claims;
@@ -209,9 +211,12 @@ struct clean {
     bool all; // of the segment, at its close: pages that are none are no error
     // the room's own
     struct backing_lane *lane;
-    struct backing_run run;
+    struct backing_run runs[LIMIT_RUN_PIECES]; // physical ones, under way
+    uint32_t run_count;
+    uint32_t sent; // pages of the run that was sent last
     uint64_t base;
     uint32_t count, dirty_count;
+    uint32_t pieces; // of the run in hand
     uint8_t was_dirty[WIRE_MAP_BYTES];
     bool skipping;
     int error;

@@ -163,13 +163,15 @@ static void fetch_apart(struct swap *s)
          i++) {
         s->page = s->plan.page + (uint64_t)s->plan.stride * i;
         if (s->page < s->segment->table.pages && swap_check_out(s)) {
-            runs[sent] = (struct backing_run){
-                .segment = &s->segment->backing, .page = s->page, .count = 1, .hint = WIRE_NO_HINT};
-            backing_read_send(s->lane, &runs[sent++], s->deadline);
+            const struct backing_run one = {.page = s->page, .count = 1, .hint = WIRE_NO_HINT};
+            struct backing_run *run = &runs[sent++];
+            (void)backing_break(&s->segment->placement, &one, run);
+            backing_read_send(backing_lane_to(s->lane, run->store), run, s->deadline);
         }
     }
     for (uint32_t i = 0; i < sent; i++) {
-        int error = backing_read_receive(s->lane, &runs[i], &swap_sink, s, s->deadline);
+        int error = backing_read_receive(backing_lane_to(s->lane, runs[i].store), &runs[i],
+                                         &swap_sink, s, s->deadline);
         if (error != 0) {
             swap_give_back(s, runs[i].page, 1, error);
         }

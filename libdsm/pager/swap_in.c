@@ -100,11 +100,6 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
     return IN_ALREADY;
 }
 
-static int fate_of(const struct segment *segment)
-{
-    return backing_fate_errno(atomic_load(&segment->backing.fate));
-}
-
 // Nobody waits for this page: it comes only if that costs no other one anything.
 static bool optional(const struct swap *s)
 {
@@ -133,7 +128,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         s->error = -EROFS;
         return step;
     }
-    s->error = fate_of(segment);
+    s->error = backing_fate_errno(backing_fate_of(&segment->placement, s->page));
     if (s->error != 0) {
         return step;
     }
@@ -287,8 +282,10 @@ static void append(struct swap *s)
 {
     if (s->count == 0) {
         s->base = s->page;
+        s->pieces = 0;
     }
     INVARIANT(s->base + s->count == s->page);
+    s->pieces += s->count == 0 || placement_begins(&s->segment->placement, s->page);
     s->count++;
 }
 
@@ -302,7 +299,8 @@ static uint32_t buffer_pages(const struct swap *s)
 static bool take_read(struct swap *s, const struct step *step)
 {
     STAT_ADD(s->stat, swap_in_reads, 1);
-    if (s->skipping || step->dirty || s->count == buffer_pages(s)) {
+    if (s->skipping || step->dirty || s->count == buffer_pages(s) ||
+        placement_full(&s->segment->placement, s->page, s->pieces)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
     }
     if (s->error != 0) {

@@ -212,25 +212,38 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
 const struct backing_sink swap_sink = {
     .place = sink_place, .fill = sink_fill, .deliver = sink_deliver};
 
-// Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.
+static void take_in(struct swap *s, struct backing_run *run, uint64_t end)
+{
+    int error =
+        backing_read_receive(backing_lane_to(s->lane, run->store), run, &swap_sink, s, s->deadline);
+    if (error != 0) {
+        swap_fail(s, error, s->segment, run->page + run->done);
+        swap_give_back(s, run->page + run->done, end - run->page - run->done, error);
+    }
+}
+
+// Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock. Broken between
+// stores, all its pieces leave first; they are taken in by their pages' order, so the lowest failed page is named, and what
+// other stores have of the pages after it is in.
 void swap_flush(struct swap *s, uint64_t hint)
 {
     if (s->count == 0) {
         return;
     }
-    struct backing_run run = {
-        .segment = &s->segment->backing, .page = s->base, .count = s->count, .hint = hint};
+    const struct backing_run whole = {.page = s->base, .count = s->count, .hint = hint};
+    struct backing_run runs[LIMIT_RUN_PIECES];
+    uint32_t n = backing_break(&s->segment->placement, &whole, runs);
     STAT_ADD(s->stat, swap_in_virtual_runs, 1);
-    STAT_ADD(s->stat, swap_in_physical_runs, 1);
-    backing_read_send(s->lane, &run, s->deadline);
+    STAT_ADD(s->stat, swap_in_physical_runs, n);
+    for (uint32_t i = 0; i < n; i++) {
+        backing_read_send(backing_lane_to(s->lane, runs[i].store), &runs[i], s->deadline);
+    }
     if (s->last && s->last_sent != NULL) {
         s->last_sent(s);
     }
     frames_discard(s->pager, &s->claims);
-    int error = backing_read_receive(s->lane, &run, &swap_sink, s, s->deadline);
-    if (error != 0) {
-        swap_fail(s, error, s->segment, s->base + run.done);
-        swap_give_back(s, s->base + run.done, s->count - run.done, error);
+    for (uint32_t i = 0; i < n; i++) {
+        take_in(s, &runs[i], i + 1 < n ? runs[i + 1].page : s->base + s->count);
     }
     s->count = 0;
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # libdsm, one room at a time, against dsm_core: the same code as libdsm.so.
 if(TARGET dsm_core)
-  foreach(part page_table replacement read_ahead lock settings)
+  foreach(part page_table placement replacement read_ahead lock settings)
     add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c LIBRARIES dsm_core)
   endforeach()
   add_unit_test(backing SOURCES ${CMAKE_CURRENT_LIST_DIR}/backing.c
@@ -11,6 +11,15 @@ if(TARGET dsm_core)
                   ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
                   LIBRARIES dsm_core)
   endforeach()
+  # Several stores, by Cedar's name for what they try.
+  add_executable(vm_placement ${CMAKE_CURRENT_LIST_DIR}/pager_placement.c
+                 ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c)
+  target_link_libraries(vm_placement PRIVATE dsm_core PkgConfig::CMOCKA)
+  add_test(NAME vm.SwapIn.placement.breaking COMMAND vm_placement breaking*)
+  add_test(NAME vm.SwapIn.placement.side-by-side COMMAND vm_placement side_by_side*)
+  add_test(NAME vm.SwapIn.placement.gathering COMMAND vm_placement gathering*)
+  add_test(NAME vm.SwapIn.placement.failure COMMAND vm_placement failure*)
+  add_test(NAME vm.Clean.placement COMMAND vm_placement cleaning*)
   target_link_options(unit_pager_failures PRIVATE -Wl,--wrap=backing_give)
   target_link_options(unit_pager_allocations PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 endif()

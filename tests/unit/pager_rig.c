@@ -111,6 +111,7 @@ void rig_attach(unsigned i)
     // NOLINTNEXTLINE(performance-no-int-to-ptr): an address
     assert_int_equal(pager_attach(&rig.pager, segment, (void *)(uintptr_t)address), 0);
     segment->view.ops = &watched;
+    rig_server_place(i);
 }
 
 void rig_detach(unsigned i)
@@ -128,6 +129,7 @@ static void set_defaults(struct rig_options *o)
     o->fault_workers = o->fault_workers == 0 ? 4 : o->fault_workers;
     o->timeout_ms = o->timeout_ms == 0 ? LIMIT_FAULT_TIMEOUT_MS : o->timeout_ms;
     o->gap_pages = o->gap_pages == 0 ? LIMIT_RUN_PAGES : o->gap_pages;
+    o->stores = o->stores == 0 ? 1 : o->stores;
 }
 
 void rig_start(const struct rig_options *options)
@@ -166,7 +168,7 @@ static void stop(void)
         }
     }
     trap_uninstall();
-    atomic_store(&rig.backing.stopping, 1);
+    rig_server_cancel();
     pager_stop(&rig.pager);
     rig_server_stop();
 }
@@ -255,9 +257,7 @@ static bool quiet(struct tally *t)
     uint64_t pinned = rig.pager.pinned_bytes;
     lock_release(&rig.pager.lock);
     sync_restore_signals(mask);
-    for (uint32_t i = 0; i < rig.backing.lane_count; i++) {
-        still = still && atomic_load(&rig.backing.lanes[i].owned) == 0;
-    }
+    still = still && rig_server_lanes_free();
     assert_int_equal(t->edges, edges);
     assert_int_equal(t->pinned_bytes, pinned);
     return still;
@@ -473,26 +473,4 @@ void rig_expect(struct rig_counts expected)
             fail_msg("%s: %" PRIu64 ", not %" PRIu64, names[i], now[i], wanted);
         }
     }
-}
-
-void rig_io_text(char *text, size_t bytes)
-{
-    text[0] = 0;
-    (void)pthread_mutex_lock(&rig.mutex); // workers may still be at it
-    size_t used = 0;
-    for (unsigned i = 0; i < rig.io_count && used < bytes - 64; i++) {
-        used += (size_t)snprintf(text + used, bytes - used, "%s%c%" PRIu64 "+%u", i > 0 ? " " : "",
-                                 rig.io[i].op, rig.io[i].page, rig.io[i].count);
-        if (rig.io[i].hint != WIRE_NO_HINT) {
-            used += (size_t)snprintf(text + used, bytes - used, ">%" PRIu64, rig.io[i].hint);
-        }
-    }
-    (void)pthread_mutex_unlock(&rig.mutex);
-}
-
-void rig_expect_io(const char *expected)
-{
-    char text[2048];
-    rig_io_text(text, sizeof text);
-    assert_string_equal(text, expected);
 }

@@ -16,7 +16,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
 
-enum { RIG_PAGE = 4096, RIG_SEGMENTS = 2, RIG_IO_MOST = 4096 };
+enum { RIG_PAGE = 4096, RIG_SEGMENTS = 2, RIG_STORES = 3, RIG_IO_MOST = 4096 };
 #define RIG_NOWHERE UINT64_MAX
 
 struct
@@ -34,6 +34,9 @@ struct
     int64_t timeout_ms;     // 30,000
     uint32_t gap_pages;     // without limit
     enum trap_fill fill;
+    uint32_t stores;                 // 1
+    const struct placement_row *row; // of its pages in them
+    uint32_t rows;
 };
 
 struct rig_store { // of one segment
@@ -47,8 +50,10 @@ struct rig {
     struct counters stat;
     struct counters before; // what rig_expect() starts from
     struct backing backing;
+    struct backing others[RIG_STORES]; // but the first, which is `backing`
     struct pager pager;
     struct segment segments[RIG_SEGMENTS];
+    struct backing_segment parts[RIG_SEGMENTS][RIG_STORES]; // but the first
     struct rig_options options;
     int64_t faulted; // swap-ins that met a fault in mid-interval (for the identities)
     uint64_t resume; // connections made
@@ -62,6 +67,8 @@ struct rig {
     enum wire_status refuse_writes;     // not WIRE_OK: every write fails so
     _Atomic unsigned write_us, read_us; // answers take this long
     bool cut;                           // the next answer is a cut
+    _Atomic uint32_t dead_stores;       // bit n: every answer of store n is a cut
+    _Atomic uint32_t sent;              // requests, whether or not they were answered
     _Atomic uint32_t hold;              // 1: answers wait until it is 0
     _Atomic uint32_t held;              // answers that wait
     // The view between pager and kernel.
@@ -74,7 +81,7 @@ struct rig {
     struct {
         char op; // 'R', 'W'
         uint64_t page, hint;
-        uint32_t count, segment;
+        uint32_t count, segment, store;
     } io[RIG_IO_MOST];
     unsigned io_count;
 };
@@ -94,6 +101,9 @@ int rig_cmocka_stop(void **state); // teardown that stops what a failed test lef
 void rig_server_start(void); // pager_server.c, for pager_rig.c
 void rig_server_stop(void);
 void rig_server_make_store(unsigned i);
+void rig_server_place(unsigned i); // the segment's pages, as the options say
+void rig_server_cancel(void);
+bool rig_server_lanes_free(void);
 void rig_fill(uint8_t *to, uint64_t stamp, uint32_t bytes);
 
 void rig_release(_Atomic uint32_t *hold);                // hold, hold_discards
@@ -126,6 +136,7 @@ struct rig_counts {
 };
 void rig_expect(struct rig_counts expected);
 void rig_io_text(char *text, size_t bytes);
-void rig_expect_io(const char *expected); // "R0+3>4 W7+1 R11+1": page + count > hint
+// "R0+3>4 W7+1 R11+1": page + count > hint; with several stores "R0+3@A R3+1@B>4"
+void rig_expect_io(const char *expected);
 
 #endif

@@ -4,6 +4,8 @@
 // counts is the library's. Contents are a function of a stamp and the place within the page; from the start a page's
 // stamp is its number + 1.
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,7 +27,7 @@ static bool is_zero(const uint8_t *at, uint32_t bytes)
     return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
 }
 
-static void note(const struct wire_header *request)
+static void note(const struct wire_header *request, uint32_t store)
 {
     if (rig.io_count < RIG_IO_MOST) {
         rig.io[rig.io_count].op = request->op == WIRE_READ ? 'R' : 'W';
@@ -33,6 +35,7 @@ static void note(const struct wire_header *request)
         rig.io[rig.io_count].count = request->count;
         rig.io[rig.io_count].hint = request->op == WIRE_READ ? request->hint : WIRE_NO_HINT;
         rig.io[rig.io_count].segment = (uint32_t)request->segment - 1;
+        rig.io[rig.io_count].store = store;
         rig.io_count++;
     }
 }
@@ -105,23 +108,40 @@ static void take_time(const struct wire_header *request)
     }
 }
 
+// All of them, as the placement says. (The contents of all stores lie in one array here.)
+static bool holds(uint32_t store, const struct wire_header *request)
+{
+    const struct placement *placement = &rig.segments[request->segment - 1].placement;
+    for (uint32_t i = 0; i < request->count; i++) {
+        if (placement_store(placement, request->page + i) != store) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static int answer(void *context, const struct wire_header *request, const void *payload,
                   struct wire_header *to, void *to_payload)
 {
-    (void)context;
+    uint32_t number = (uint32_t)((struct backing *)context == &rig.backing
+                                     ? 0
+                                     : (struct backing *)context - rig.others);
     *to = (struct wire_header){.op = request->op | WIRE_ANSWER,
                                .request = request->request,
                                .segment = request->segment,
                                .page = request->page,
                                .count = request->count};
+    if ((atomic_load(&rig.dead_stores) >> number & 1) != 0) {
+        return -ECONNRESET;
+    }
     int error = 0;
     (void)pthread_mutex_lock(&rig.mutex);
-    note(request);
+    note(request, number);
     const struct rig_store *store = &rig.stores[request->segment - 1];
     if (rig.cut) {
         rig.cut = false;
         error = -ECONNRESET;
-    } else if (request->page + request->count > store->pages) {
+    } else if (request->page + request->count > store->pages || !holds(number, request)) {
         to->status = WIRE_BOUNDS;
     } else if (request->op == WIRE_READ) {
         read_pages(store, request, to, to_payload);
@@ -133,31 +153,59 @@ static int answer(void *context, const struct wire_header *request, const void *
     return error;
 }
 
+// ---- lanes ----
+
+static const struct lane_ops *loop;
+static struct lane_ops counted;
+
+static int send_counted(struct lane *lane, const struct wire_header *header,
+                        const struct iovec *pieces, int count, int64_t deadline)
+{
+    int error = loop->send(lane, header, pieces, count, deadline);
+    (void)atomic_fetch_add(&rig.sent, error == 0);
+    return error;
+}
+
+static void connect_lane(struct backing_lane *lane)
+{
+    lane_destroy(&lane->lane);
+    lane->lane = lane_loop_create(answer, lane->backing);
+    assert_non_null(lane->lane);
+    lane->lane->ops = &counted;
+    atomic_store(&lane->up, (uint32_t)++rig.resume);
+    sync_wake(&lane->up, INT32_MAX);
+}
+
+static struct backing *store_of(uint32_t number)
+{
+    return number == 0 ? &rig.backing : &rig.others[number];
+}
+
 // Connects again what broke, as a session's keeper does.
 static void *keep(void *argument)
 {
+    enum { SLICE_MS = 2 }; // the other stores' lanes
     (void)argument;
     while (atomic_load(&rig.stopping) == 0) {
         uint32_t seen = atomic_load(&rig.backing.broken);
-        for (uint32_t i = 0; i < rig.backing.lane_count; i++) {
-            struct backing_lane *lane = &rig.backing.lanes[i];
-            if (atomic_load(&lane->up) == 0) {
-                lane_destroy(&lane->lane);
-                lane->lane = lane_loop_create(answer, NULL);
-                atomic_store(&lane->up, (uint32_t)++rig.resume);
-                sync_wake(&lane->up, INT32_MAX);
+        for (uint32_t n = 0; n < rig.options.stores; n++) {
+            struct backing *b = store_of(n);
+            for (uint32_t i = 0; i < b->lane_count; i++) {
+                if (atomic_load(&b->lanes[i].up) == 0) {
+                    connect_lane(&b->lanes[i]);
+                }
             }
         }
-        (void)sync_wait(&rig.backing.broken, seen, SYNC_FOR_EVER);
+        (void)sync_wait(&rig.backing.broken, seen,
+                        rig.options.stores > 1 ? sync_after_ms(SLICE_MS) : SYNC_FOR_EVER);
     }
     return NULL;
 }
 
-void rig_server_start(void)
+static void add_lanes(struct backing *b)
 {
     static const enum backing_class classes[] = {BACKING_BULK, BACKING_CALL, BACKING_FAULT};
     const uint32_t counts[] = {BULK_LANES, CALL_LANES, rig.options.fault_workers};
-    struct backing *b = &rig.backing;
     b->stat = &rig.stat;
     for (int c = 0; c < 3; c++) {
         for (uint32_t i = 0; i < counts[c]; i++) {
@@ -165,12 +213,61 @@ void rig_server_start(void)
             lane->backing = b;
             lane->class = classes[c];
             lane->number = b->lane_count++;
-            lane->lane = lane_loop_create(answer, NULL);
-            assert_non_null(lane->lane);
-            atomic_store(&lane->up, (uint32_t)++rig.resume);
+            connect_lane(lane);
         }
     }
+}
+
+void rig_server_start(void)
+{
+    struct lane *any = lane_loop_create(answer, NULL);
+    assert_non_null(any);
+    loop = any->ops;
+    counted = *loop;
+    counted.send = send_counted;
+    lane_destroy(&any);
+    for (uint32_t n = 0; n < rig.options.stores; n++) {
+        add_lanes(store_of(n));
+        rig.backing.others[n] = store_of(n);
+    }
+    rig.backing.store_count = rig.options.stores;
     assert_int_equal(pthread_create(&rig.keeper, NULL, keep, NULL), 0);
+}
+
+bool rig_server_lanes_free(void)
+{
+    bool all = true;
+    for (uint32_t n = 0; n < rig.options.stores; n++) {
+        for (uint32_t i = 0; i < store_of(n)->lane_count; i++) {
+            all = all && atomic_load(&store_of(n)->lanes[i].owned) == 0;
+        }
+    }
+    return all;
+}
+
+void rig_server_cancel(void)
+{
+    for (uint32_t n = 0; n < rig.options.stores; n++) {
+        atomic_store(&store_of(n)->stopping, 1);
+    }
+}
+
+void rig_server_place(unsigned i)
+{
+    struct segment *segment = &rig.segments[i];
+    const struct rig_options *o = &rig.options;
+    if (o->rows == 0) {
+        return;
+    }
+    assert_int_equal(placement_check(o->row, o->rows, o->pages, o->stores), 0);
+    placement_set(&segment->placement, o->row, o->rows);
+    for (uint32_t n = 1; n < o->stores; n++) {
+        struct backing_segment *part = &rig.parts[i][n];
+        *part =
+            (struct backing_segment){.id = i + 1, .pages = o->pages, .page_bytes = o->page_bytes};
+        atomic_store(&part->next_version, 2);
+        segment->placement.parts[n] = part;
+    }
 }
 
 void rig_server_make_store(unsigned i)
@@ -196,8 +293,10 @@ void rig_server_stop(void)
     (void)atomic_fetch_add(&rig.backing.broken, 1);
     sync_wake(&rig.backing.broken, INT32_MAX);
     (void)pthread_join(rig.keeper, NULL);
-    for (uint32_t i = 0; i < rig.backing.lane_count; i++) {
-        lane_destroy(&rig.backing.lanes[i].lane);
+    for (uint32_t n = 0; n < rig.options.stores; n++) {
+        for (uint32_t i = 0; i < store_of(n)->lane_count; i++) {
+            lane_destroy(&store_of(n)->lanes[i].lane);
+        }
     }
     for (unsigned i = 0; i < RIG_SEGMENTS; i++) {
         free(rig.stores[i].data);
@@ -205,4 +304,31 @@ void rig_server_stop(void)
         rig.stores[i] = (struct rig_store){0};
     }
     rig.backing.lane_count = 0;
+}
+
+// ---- what it was asked ----
+
+void rig_io_text(char *text, size_t bytes)
+{
+    text[0] = 0;
+    (void)pthread_mutex_lock(&rig.mutex); // workers may still be at it
+    size_t used = 0;
+    for (unsigned i = 0; i < rig.io_count && used < bytes - 64; i++) {
+        used += (size_t)snprintf(text + used, bytes - used, "%s%c%" PRIu64 "+%u", i > 0 ? " " : "",
+                                 rig.io[i].op, rig.io[i].page, rig.io[i].count);
+        if (rig.options.stores > 1) {
+            used += (size_t)snprintf(text + used, bytes - used, "@%c", 'A' + (int)rig.io[i].store);
+        }
+        if (rig.io[i].hint != WIRE_NO_HINT) {
+            used += (size_t)snprintf(text + used, bytes - used, ">%" PRIu64, rig.io[i].hint);
+        }
+    }
+    (void)pthread_mutex_unlock(&rig.mutex);
+}
+
+void rig_expect_io(const char *expected)
+{
+    char text[2048];
+    rig_io_text(text, sizeof text);
+    assert_string_equal(text, expected);
 }
