@@ -63,7 +63,7 @@ struct fault_request {
 enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_CLEAN_ALL, CALL_DATA_STATE, CALL_PREFETCH };
 struct
     call { // of the program, carried out by a worker, so that its thread may take signals meanwhile
-    _Atomic uint32_t state; // 0 free, 1 taken, 2 queued, 3 done: a futex
+    _Atomic uint32_t state; // free, taken, queued, running, done (workers.c): a futex
     _Atomic uint32_t owner; // thread that waits for it; 0: none
     enum call_kind kind;
     struct segment *segment;

@@ -19,7 +19,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
 
-enum { CALL_FREE, CALL_TAKEN, CALL_QUEUED, CALL_RUNNING, CALL_DONE };
+enum { CALL_FREE, CALL_TAKEN, CALL_QUEUED, CALL_QUEUED_AHEAD, CALL_RUNNING, CALL_DONE };
 enum { MAPS_FOR_THE_PROGRAM = 8192, MAP_COUNT_DEFAULT = 65530 };
 
 // ---- faults ----
@@ -71,9 +71,9 @@ struct call *call_try(struct pager *pager, uint32_t owner)
 
 void call_queue(struct pager *pager, struct call *call)
 {
-    _Atomic uint32_t *word =
-        call->kind == CALL_PREFETCH ? &pager->prefetch_word : &pager->call_word;
-    atomic_store(&call->state, CALL_QUEUED); // somebody else's from here on
+    bool ahead = call->kind == CALL_PREFETCH;
+    _Atomic uint32_t *word = ahead ? &pager->prefetch_word : &pager->call_word;
+    atomic_store(&call->state, ahead ? CALL_QUEUED_AHEAD : CALL_QUEUED);
     (void)atomic_fetch_add(word, 1);
     sync_wake(word, 1);
 }
@@ -139,13 +139,11 @@ static void run_data_state(struct pager *pager, struct call *call)
     call->failed_segment = call->segment->index;
 }
 
-static struct call *next_call(struct pager *pager, bool prefetch)
+static struct call *next_call(struct pager *pager, uint32_t state)
 {
     for (int i = 0; i < PAGER_CALLS; i++) {
-        uint32_t queued = CALL_QUEUED;
-        if (atomic_load(&pager->calls[i].state) == CALL_QUEUED &&
-            (pager->calls[i].kind == CALL_PREFETCH) == prefetch &&
-            atomic_compare_exchange_strong(&pager->calls[i].state, &queued, CALL_RUNNING)) {
+        uint32_t queued = state;
+        if (atomic_compare_exchange_strong(&pager->calls[i].state, &queued, CALL_RUNNING)) {
             return &pager->calls[i];
         }
     }
@@ -154,10 +152,6 @@ static struct call *next_call(struct pager *pager, bool prefetch)
 
 static void run_call(struct pager *pager, struct call *call)
 {
-    if (call->kind == CALL_PREFETCH) { // it may have become one since it was looked at
-        prefetch_run(pager, call);
-        return; // nobody waits
-    }
     if (call->kind == CALL_SWAP_IN) {
         run_swap_in(pager, call);
     } else if (call->kind == CALL_DATA_STATE) {
@@ -174,7 +168,7 @@ static void *serve_calls(void *argument)
     struct pager *pager = argument;
     while (atomic_load(&pager->stopping) == 0) {
         uint32_t seen = atomic_load(&pager->call_word);
-        struct call *call = next_call(pager, false);
+        struct call *call = next_call(pager, CALL_QUEUED);
         if (call == NULL) {
             (void)sync_wait(&pager->call_word, seen, SYNC_FOR_EVER);
             continue;
@@ -189,12 +183,12 @@ static void *serve_prefetches(void *argument)
     struct pager *pager = argument;
     while (atomic_load(&pager->stopping) == 0) {
         uint32_t seen = atomic_load(&pager->prefetch_word);
-        struct call *call = next_call(pager, true);
+        struct call *call = next_call(pager, CALL_QUEUED_AHEAD);
         if (call == NULL) {
             (void)sync_wait(&pager->prefetch_word, seen, SYNC_FOR_EVER);
             continue;
         }
-        run_call(pager, call);
+        prefetch_run(pager, call); // nobody waits for it
     }
     return NULL;
 }
