@@ -143,21 +143,21 @@ static void begin_touch(struct model_page *p, struct model_call *c)
     c->data_begun = model_register_begin(&p->data, 1 << DSM_DATA_CHANGED);
 }
 
+// The page may have been opened for it, and so be dirty and changed, before it became read-only and the store was refused.
 static void end_touch(struct model_page *p, const struct model_call *c, bool stored)
 {
     unsigned changed = 1 << DSM_DATA_CHANGED;
     uint64_t page = (uint64_t)(p - model_pages);
+    bool opened = stored || model_register_may_be(&p->read_only, 1, c->read_only_floor);
     if (stored) {
         MODEL_CHECK(model_register_may_be(&p->read_only, 0, c->read_only_floor),
                     "page %lu: stored into, though it is read-only", page);
         atomic_store(&p->unsent, false);
     } else {
-        MODEL_CHECK(model_register_may_be(&p->read_only, 1, c->read_only_floor) ||
-                        model_had_none(p, c),
-                    "page %lu: the store was refused", page);
+        MODEL_CHECK(opened || model_had_none(p, c), "page %lu: the store was refused", page);
     }
-    model_register_end(&p->data, changed, stored ? changed : 0, c->data_begun);
-    model_register_end(&p->dirty, 1 << 1, stored ? 1 << 1 : 0, c->dirty_begun);
+    model_register_end(&p->data, changed, opened ? changed : 0, stored ? c->data_begun : 0);
+    model_register_end(&p->dirty, 1 << 1, opened ? 1 << 1 : 0, stored ? c->dirty_begun : 0);
 }
 
 void model_checked_load(uint64_t page, uint32_t slot)
