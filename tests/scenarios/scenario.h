@@ -10,7 +10,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SCENARIO_PAGES = 256, SCENARIO_FRAMES = 128, SCENARIO_WORDS = 160, SCENARIO_IO = 512 };
+#include "libdsm/backing/placement.h"
+
+enum {
+    SCENARIO_PAGES = 256,
+    SCENARIO_FRAMES = 128,
+    SCENARIO_WORDS = 160,
+    SCENARIO_IO = 512,
+    SCENARIO_ROWS = 32
+};
 
 struct scenario_page { // before
     char state;        // O U C D P N R; 0: not spoken of
@@ -30,6 +38,8 @@ struct scenario {
     uint32_t page_count; // of those spoken of
     struct scenario_frame frames[SCENARIO_FRAMES];
     uint32_t frame_count;
+    struct placement_row rows[SCENARIO_ROWS];
+    uint32_t row_count, stores; // 0: all pages lie in one
     // the stage
     dsm *session;
     dsm_segment *segment;
@@ -61,10 +71,15 @@ char scenario_state(struct scenario *s, uint64_t page);
 void scenario_check_contents(struct scenario *s);
 void scenario_close(struct scenario *s);
 
+// ---- scenario_stores.c ----
+int scenario_placement(struct scenario *s, char **words, int count); // as in scenario_file.c
+int scenario_stores_open(struct scenario *s, const char *name);      // of the segment
+void scenario_stores_close(struct scenario *s);
+
 // ---- scenario_wire.c: stands between the library and its lanes (linked by --wrap) ----
 void scenario_wire_start(const struct scenario *s); // failures are planned, nothing was seen
 void scenario_wire_fail(bool write, uint64_t page); // one more failure
-// What was sent since the last question, as "R0+3 W101"; the text is the room's.
+// What was sent since the last question, as "R0+3 W101+1", with a placement "R0+3@A W101+1@B"; the text is the room's.
 const char *scenario_wire_seen(void);
 
 #endif

@@ -158,6 +158,7 @@ int scenario_open(struct scenario *s)
     error = failed(s, "no segment",
                    dsm_segment_create(s->session, name, s->segment_pages * PAGE_BYTES, PAGE_BYTES,
                                       DSM_EPHEMERAL, &s->segment));
+    error = error != 0 ? error : scenario_stores_open(s, name);
     error = error != 0 ? error : put_pages_away(s);
     error = error != 0 ? error : empty_cache(s, frames_of(s));
     error = error != 0 ? error : bring_pages_in(s);
@@ -242,5 +243,6 @@ void scenario_close(struct scenario *s)
     if (s->session != NULL) {
         unpin_all(s);
         (void)failed(s, "closing", dsm_close(s->session));
+        scenario_stores_close(s);
     }
 }

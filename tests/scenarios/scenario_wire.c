@@ -4,8 +4,7 @@
 // makes planned ones fail as a store's medium does: pages before the failing one are really read or written, the answer then
 // says "hardware". Everything else goes to the real dsmd.
 //
-// A lane has one run under way in a scenario (no laundry, no prefetch at the same time), but several lanes may work: records
-// are under a lock of their own. Nothing here is reached from a fault's handler: scenarios do not touch pages.
+// Several runs may be under way, on one lane or on several: records are by run, under a lock of their own. Nothing here is reached from a fault's handler: scenarios do not touch pages.
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -38,6 +37,7 @@ int __wrap_backing_write_receive(struct backing_lane *lane, struct backing_run *
 static struct {
     pthread_mutex_t lock;
     bool recording;
+    bool placed; // in several stores
     char seen[SCENARIO_IO];
     size_t used;
     struct {
@@ -45,8 +45,8 @@ static struct {
         uint64_t page;
     } plans[PLANS];
     unsigned planned;
-    struct { // by lane: the whole run, of which a part is under way
-        const struct backing_lane *lane;
+    struct { // the whole run, of which a part is under way
+        const struct backing_run *run;
         uint32_t count;
         bool cut, sent;
     } under_way[LIMIT_LANES_PER_SESSION];
@@ -63,6 +63,7 @@ void scenario_wire_fail(bool write, uint64_t page)
 void scenario_wire_start(const struct scenario *s)
 {
     wire.recording = true;
+    wire.placed = s->row_count > 0;
     wire.used = 0;
     wire.seen[0] = '\0';
     wire.planned = 0;
@@ -113,20 +114,24 @@ static void write_down_locked(char what, const struct backing_run *run)
         wire.used += (size_t)snprintf(wire.seen + wire.used, sizeof wire.seen - wire.used,
                                       "%s%c%llu+%u", wire.used > 0 ? " " : "", what,
                                       (unsigned long long)run->page, run->count);
+        if (wire.placed) {
+            wire.used += (size_t)snprintf(wire.seen + wire.used, sizeof wire.seen - wire.used,
+                                          "@%c", 'A' + (int)run->store);
+        }
     }
 }
 
 // True: something is to be sent for real.
-static bool note(const struct backing_lane *lane, bool write, struct backing_run *run)
+static bool note(bool write, struct backing_run *run)
 {
     pthread_mutex_lock(&wire.lock);
     write_down_locked(write ? 'W' : 'R', run);
     uint32_t part = planned_failure(write, run);
     unsigned i = 0;
-    while (wire.under_way[i].lane != NULL) {
+    while (wire.under_way[i].run != NULL) {
         i++;
     }
-    wire.under_way[i].lane = lane;
+    wire.under_way[i].run = run;
     wire.under_way[i].count = run->count;
     wire.under_way[i].cut = part < run->count;
     wire.under_way[i].sent = part > 0;
@@ -136,14 +141,14 @@ static bool note(const struct backing_lane *lane, bool write, struct backing_run
 }
 
 // Sets *sent to whether an answer will come; true: the run fails after what was sent of it.
-static bool settle(const struct backing_lane *lane, bool *sent, uint32_t *count)
+static bool settle(const struct backing_run *run, bool *sent, uint32_t *count)
 {
     pthread_mutex_lock(&wire.lock);
     unsigned i = 0;
-    while (wire.under_way[i].lane != lane) {
+    while (wire.under_way[i].run != run) {
         i++;
     }
-    wire.under_way[i].lane = NULL;
+    wire.under_way[i].run = NULL;
     *sent = wire.under_way[i].sent;
     *count = wire.under_way[i].count;
     bool cut = wire.under_way[i].cut;
@@ -163,7 +168,7 @@ static int answer(struct backing_run *run, bool cut, uint32_t count, int error)
 
 void __wrap_backing_read_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
 {
-    if (note(lane, false, run)) {
+    if (note(false, run)) {
         __real_backing_read_send(lane, run, deadline);
     }
 }
@@ -173,14 +178,14 @@ int __wrap_backing_read_receive(struct backing_lane *lane, struct backing_run *r
 {
     bool sent;
     uint32_t count;
-    bool cut = settle(lane, &sent, &count);
+    bool cut = settle(run, &sent, &count);
     int error = sent ? __real_backing_read_receive(lane, run, sink, context, deadline) : 0;
     return answer(run, cut, count, error);
 }
 
 void __wrap_backing_write_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline)
 {
-    if (note(lane, true, run)) {
+    if (note(true, run)) {
         __real_backing_write_send(lane, run, deadline);
     }
 }
@@ -190,7 +195,7 @@ int __wrap_backing_write_receive(struct backing_lane *lane, struct backing_run *
 {
     bool sent;
     uint32_t count;
-    bool cut = settle(lane, &sent, &count);
+    bool cut = settle(run, &sent, &count);
     int error = sent ? __real_backing_write_receive(lane, run, deadline) : 0;
     return answer(run, cut, count, error);
 }

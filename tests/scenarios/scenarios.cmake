@@ -6,7 +6,7 @@ if(NOT TARGET dsm_core OR NOT TARGET dsmd)
 endif()
 set(scenarios ${CMAKE_CURRENT_LIST_DIR})
 add_executable(vm_scenario ${scenarios}/vm_scenario.c ${scenarios}/scenario_file.c ${scenarios}/scenario_stage.c
-  ${scenarios}/scenario_wire.c)
+  ${scenarios}/scenario_stores.c ${scenarios}/scenario_wire.c)
 target_link_libraries(vm_scenario PRIVATE dsm_core)
 target_link_options(vm_scenario PRIVATE
   -Wl,--wrap=backing_read_send,--wrap=backing_read_receive,--wrap=backing_write_send,--wrap=backing_write_receive,--wrap=backing_reserve)

@@ -159,9 +159,10 @@ static int expect_io(struct scenario *s, char **words, int count)
     char expected[SCENARIO_IO] = "";
     size_t used = 0;
     for (int i = 1; i < count && used < sizeof expected; i++) {
-        used +=
-            (size_t)snprintf(expected + used, sizeof expected - used, "%s%s%s", i > 1 ? " " : "",
-                             words[i], strchr(words[i], '+') != NULL ? "" : "+1");
+        int place = (int)strcspn(words[i], "@");
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%.*s%s%s",
+                                 i > 1 ? " " : "", place, words[i],
+                                 strchr(words[i], '+') != NULL ? "" : "+1", words[i] + place);
     }
     if (count == 2 && strcmp(words[1], "none") == 0) {
         expected[0] = '\0';
@@ -306,10 +307,11 @@ static const struct {
 } lines[] = {
     {"buffer", true, scenario_buffer},  {"gap", true, scenario_buffer},
     {"segment", true, scenario_buffer}, {"pages", true, scenario_pages},
-    {"frames", true, scenario_frames},  {"call", false, do_call},
-    {"error", false, expect_error},     {"io", false, expect_io},
-    {"expect", false, expect_figures},  {"state", false, expect_states},
-    {"page", false, expect_states},     {"fail", false, plan_failure},
+    {"frames", true, scenario_frames},  {"placement", true, scenario_placement},
+    {"call", false, do_call},           {"error", false, expect_error},
+    {"io", false, expect_io},           {"expect", false, expect_figures},
+    {"state", false, expect_states},    {"page", false, expect_states},
+    {"fail", false, plan_failure},
 };
 
 static int do_line(struct scenario *s, char *text)

@@ -35,6 +35,16 @@ refuses '5: pages must stand before' <<<"$good"$'\npages O'
 refuses '4: swap_in knows no "pni"' <<<"$good pni"
 refuses '5: expect swap_in takes' <<<"$good"$'\nexpect swap_in 1 2 3'
 refuses '1: no call' <<<'buffer 4'
+refuses '1: "0-2" is not a row of a placement' <<<'placement 0-2'
+refuses '1: "1-2:A" is not a row' <<<'placement 1-2:A'
+refuses '1: "4-5:B" is not a row' <<<'placement 0-2:A 4-5:B'
+refuses '1: "0-2:I" is not a row' <<<'placement 0-2:I'
+refuses '1: "3-2:B" is not a row' <<<'placement 0-2:A 3-2:B'
+refuses '1: placement stands once' <<<'placement'
+refuses '2: placement stands once' <<<$'placement 0-2:A\nplacement 0-2:B'
+refuses '5: placement must stand before' <<<"$good"$'\nplacement 0-2:A'
+refuses '6: the placement goes beyond' <<<$'segment 110\nplacement 0-120:B\n'"$good"
+refuses '6: io was: R0+2@A R2+1@B' <<<$'placement 0-1:A 2-2:B\n'"$good"$'\nio R0+3@A'
 printf '%s\n' "$good" "io R0+3" >"$work/right.scenario"
 "$build/bin/vm_scenario" "$work/right.scenario" >"$work/out" || fail "refused: $(cat "$work/out")"
 grep -qx '1 passed, 0 failed' "$work/out" || fail "the verdict: $(cat "$work/out")"
