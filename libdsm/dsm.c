@@ -136,6 +136,7 @@ static struct pager_options pager_options_of(const struct settings *s)
 static int start(dsm *session, struct failure *failure)
 {
     struct pager_options options = pager_options_of(&session->settings);
+    options.fault_latency = session->page.fault_latency;
     int error = noise_init();
     error = error != 0
                 ? error
@@ -304,6 +305,32 @@ DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics)
 #include <dsm/counters.def>
 #undef DSM_COUNTER
     return 0;
+}
+
+_Static_assert((int)DSM_LATENCY_BUCKETS == (int)LATENCY_BUCKETS, "the public struct's are ours");
+
+DSM_API int dsm_fault_latency(dsm *session, dsm_latency *latency)
+{
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    if (latency->size < sizeof *latency) {
+        return error_set(-EINVAL, NULL, DSM_NO_PAGE, NULL,
+                         "dsm_latency.size must be sizeof(dsm_latency).");
+    }
+    const struct latency *from = session->page.fault_latency;
+    latency->total_ns = atomic_load_explicit(&from->total_ns, memory_order_relaxed);
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++) {
+        latency->buckets[i] = atomic_load_explicit(&from->buckets[i], memory_order_relaxed);
+    }
+    latency->count = latency_count(latency->buckets);
+    return 0;
+}
+
+DSM_API uint64_t dsm_latency_percentile(const dsm_latency *latency, double percent)
+{
+    return latency_percentile(latency->buckets, percent);
 }
 
 // ---- threads ----

@@ -33,6 +33,7 @@ extern const struct stat_counter_text {
     enum stat_column column;
 } stat_counters[STAT_COUNTERS];
 
+enum { STAT_PERCENTS = 4 }; // of latencies: those that are shown
 enum stat_format { STAT_TEXT, STAT_JSON, STAT_CSV };
 struct stat_options {
     enum stat_format format;
@@ -45,6 +46,10 @@ struct stat_options {
 
 // ---- a statistics page, from outside (dsmstat_page.c) ----
 
+struct stat_latency { // of faults that waited
+    uint64_t total_ns;
+    uint64_t buckets[LATENCY_BUCKETS];
+};
 struct stat_client {
     struct stat_client *next;
     pid_t pid;
@@ -53,11 +58,13 @@ struct stat_client {
     ino_t inode;
     uint32_t bytes;
     uint32_t place[STAT_COUNTERS]; // where a counter lies in the page; 0: it has none of that name
+    uint32_t latency_place;        // the same of its histogram
     uint64_t opened_ns, cache_bytes;
     char program[64];
     char server[280];
     bool seen, ended;
     uint64_t before[STAT_COUNTERS], now[STAT_COUNTERS];
+    struct stat_latency latency_before, latency_now;
 };
 // The page that process `pid` has open, if it is one of its own. 0 with a new client; -ENOENT there is none;
 // -ESRCH no such process; -EACCES another user's; -ENOMEM.
@@ -86,7 +93,8 @@ struct stat_line { // a client, or all of them
     double seconds; // since its session was opened
     uint64_t cache_bytes;
     uint64_t value[STAT_COUNTERS];
-    double rate[STAT_COUNTERS]; // per second, since the sample before or since the start
+    double rate[STAT_COUNTERS];          // per second, since the sample before or since the start
+    struct stat_latency latency, recent; // since the session was opened; as rates
 };
 struct stat_printer {
     const struct stat_options *options;
@@ -100,6 +108,12 @@ void stat_print_all(const struct stat_line *line);
 bool stat_heading_due(unsigned *lines);
 // "12", "3.4", "1.2M": at most six characters.
 const char *stat_rate_text(double rate, char text[16]);
+// "15us", "1.2ms", "3.4s": at most six characters; "-" for 0, which stands for no fault.
+const char *stat_time_text(uint64_t ns, char text[16]);
+extern const struct stat_percent {
+    double percent;
+    const char *title, *name; // of its column, and of its field
+} stat_percents[STAT_PERCENTS];
 
 // ---- a server (dsmstat_server.c): an exit code ----
 

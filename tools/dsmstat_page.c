@@ -37,6 +37,8 @@ const struct stat_counter_text stat_counters[STAT_COUNTERS] = {
 #undef LEVEL
 };
 
+_Static_assert(sizeof(struct stat_latency) == sizeof(struct latency), "as it lies in the page");
+
 static const char link_text[] = "/memfd:" STAT_PAGE_NAME " (deleted)";
 
 // Opens what O_PATH has found, if it can only be a statistics page of `owner`.
@@ -144,6 +146,11 @@ static int take_header(struct stat_client *client, const uint8_t *page, size_t b
     }
     copy_printable(client->server, header.server, sizeof client->server);
     find_counters(client, &header, (const char *)page + header.names_offset);
+    if (header.latency_buckets == LATENCY_BUCKETS && // else made by a library of other buckets
+        header.fault_latency_offset % sizeof(uint64_t) == 0 &&
+        within(header.fault_latency_offset, sizeof(struct latency), bytes)) {
+        client->latency_place = header.fault_latency_offset;
+    }
     return 0;
 }
 
@@ -210,6 +217,7 @@ void stat_client_read(struct stat_client *client)
 {
     static uint8_t page[STAT_PAGE_MOST_BYTES] __attribute__((aligned(8)));
     memcpy(client->before, client->now, sizeof client->before);
+    client->latency_before = client->latency_now;
     if (read_page(client, page) != 0) {
         return; // as it was
     }
@@ -217,6 +225,9 @@ void stat_client_read(struct stat_client *client)
         if (client->place[i] != 0) {
             memcpy(&client->now[i], page + client->place[i], sizeof client->now[i]);
         }
+    }
+    if (client->latency_place != 0) {
+        memcpy(&client->latency_now, page + client->latency_place, sizeof client->latency_now);
     }
 }
 

@@ -13,6 +13,27 @@
 #include "tools/dsmstat.h"
 #include "tools/tool_text.h"
 
+const struct stat_percent stat_percents[STAT_PERCENTS] = {{50, "P50", "p50_ns"},
+                                                          {90, "P90", "p90_ns"},
+                                                          {99, "P99", "p99_ns"},
+                                                          {99.9, "P99.9", "p999_ns"}};
+
+static void subtract(struct stat_latency *from, const struct stat_latency *what)
+{
+    from->total_ns -= what->total_ns;
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++) {
+        from->buckets[i] -= what->buckets[i];
+    }
+}
+
+static void add(struct stat_latency *to, const struct stat_latency *what)
+{
+    to->total_ns += what->total_ns;
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++) {
+        to->buckets[i] += what->buckets[i];
+    }
+}
+
 static void take_line(const struct stat_sample *sample, const struct stat_client *client,
                       struct stat_line *line)
 {
@@ -24,7 +45,10 @@ static void take_line(const struct stat_sample *sample, const struct stat_client
                                .server = client->server,
                                .ended = client->ended,
                                .seconds = age,
-                               .cache_bytes = client->cache_bytes};
+                               .cache_bytes = client->cache_bytes,
+                               .latency = client->latency_now,
+                               .recent = client->latency_now};
+    subtract(&line->recent, &client->latency_before);
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         line->value[i] = client->now[i];
         if (client->now[i] > client->before[i] && seconds > 0 && !stat_counters[i].level) {
@@ -38,10 +62,35 @@ static void add_line(struct stat_line *total, const struct stat_line *line)
     total->clients += line->ended ? 0 : 1;
     total->cache_bytes += line->ended ? 0 : line->cache_bytes;
     total->seconds = line->seconds > total->seconds ? line->seconds : total->seconds;
+    add(&total->latency, &line->latency);
+    add(&total->recent, &line->recent);
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         total->value[i] += line->ended && stat_counters[i].level ? 0 : line->value[i];
         total->rate[i] += line->rate[i];
     }
+}
+
+// Buckets that are empty are left out; the others as [where it begins, count].
+static json_t *latency_of(const struct stat_latency *latency)
+{
+    json_t *object = json_object();
+    json_t *buckets = json_array();
+    (void)json_object_set_new(object, "faults", tool_json_number(latency_count(latency->buckets)));
+    (void)json_object_set_new(object, "total_ns", tool_json_number(latency->total_ns));
+    for (size_t i = 0; i < STAT_PERCENTS; i++) {
+        uint64_t ns = latency_percentile(latency->buckets, stat_percents[i].percent);
+        (void)json_object_set_new(object, stat_percents[i].name, tool_json_number(ns));
+    }
+    for (size_t i = 0; i < LATENCY_BUCKETS; i++) {
+        if (latency->buckets[i] > 0) {
+            json_t *pair = json_array();
+            (void)json_array_append_new(pair, tool_json_number(latency_bucket_from(i)));
+            (void)json_array_append_new(pair, tool_json_number(latency->buckets[i]));
+            (void)json_array_append_new(buckets, pair);
+        }
+    }
+    (void)json_object_set_new(object, "buckets", buckets);
+    return object;
 }
 
 static json_t *object_of(const struct stat_line *line)
@@ -63,6 +112,7 @@ static json_t *object_of(const struct stat_line *line)
                                   tool_json_number(line->value[i]));
     }
     (void)json_object_set_new(object, "counters", counters);
+    (void)json_object_set_new(object, "fault_latency", latency_of(&line->latency));
     return object;
 }
 
@@ -73,6 +123,9 @@ static void print_csv(struct stat_printer *printer, const struct stat_sample *sa
         (void)fputs("time,pid,program,seconds,cache_bytes", stdout);
         for (size_t i = 0; i < STAT_COUNTERS; i++) {
             printf(",%s", stat_counters[i].name);
+        }
+        for (size_t i = 0; i < STAT_PERCENTS; i++) {
+            printf(",fault_%s", stat_percents[i].name);
         }
         (void)putchar('\n');
     }
@@ -87,6 +140,9 @@ static void print_csv(struct stat_printer *printer, const struct stat_sample *sa
     printf("\",%.3f,%" PRIu64, line->seconds, line->cache_bytes);
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         printf(",%" PRIu64, line->value[i]);
+    }
+    for (size_t i = 0; i < STAT_PERCENTS; i++) {
+        printf(",%" PRIu64, latency_percentile(line->latency.buckets, stat_percents[i].percent));
     }
     (void)putchar('\n');
 }

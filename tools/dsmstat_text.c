@@ -17,23 +17,23 @@ enum { // those of counters.def lie between
     CLIENTS,
     FIRST,
     CACHE = FIRST + STAT_COLUMN_NONE,
-    PROGRAM,
+    LATENCY,
+    PROGRAM = LATENCY + STAT_PERCENTS,
     COLUMNS
 };
 static const struct tool_column columns[COLUMNS] = {
-    {"PID", false, 0},
-    {"CLIENTS", false, 5},
+    {"PID", false, 0},   {"CLIENTS", false, 5},
 #define DSM_COLUMN(name, title, width, goes, how, meaning) {title, false, goes},
 #include <dsm/counters.def>
 #undef DSM_COLUMN
-    {"CACHE", false, 8},
-    {"PROGRAM", true, 5},
+    {"CACHE", false, 8}, {"P50", false, 13},    {"P90", false, 15},
+    {"P99", false, 12},  {"P99.9", false, 14},  {"PROGRAM", true, 5},
 };
 static const size_t widths[COLUMNS] = {7, 7,
 #define DSM_COLUMN(name, title, width, goes, how, meaning) width,
 #include <dsm/counters.def>
 #undef DSM_COLUMN
-                                       5, 12};
+                                       5, 6, 6, 6, 6, 12};
 static const enum how ways[STAT_COLUMN_NONE] = {
 #define DSM_COLUMN(name, title, width, goes, how, meaning) how,
 #include <dsm/counters.def>
@@ -51,6 +51,23 @@ const char *stat_rate_text(double rate, char text[16])
     int digits = rate > 0 && rate < 9.95 && (unit > 0 || rate < 9.95) ? 1 : 0;
     (void)snprintf(text, 16, "%.*f%.1s", digits, rate > 1e15 ? 0 : rate,
                    unit == 0 ? "" : &units[unit]);
+    return text;
+}
+
+const char *stat_time_text(uint64_t ns, char text[16])
+{
+    static const char *const units[] = {"us", "ms", "s"};
+    double value = (double)ns / 1e3;
+    unsigned unit = 0;
+    while (value >= 999.5 && unit < 2) {
+        value /= 1000;
+        unit++;
+    }
+    if (ns == 0) {
+        (void)snprintf(text, 16, "-");
+    } else {
+        (void)snprintf(text, 16, "%.*f%s", value < 9.95 ? 1 : 0, value, units[unit]);
+    }
     return text;
 }
 
@@ -103,6 +120,11 @@ static void make_cells(const struct stat_line *line, char cells[COLUMNS][80])
     add_up(line, sums);
     for (size_t i = 0; i < STAT_COLUMN_NONE; i++) {
         make_cell(&sums[i], ways[i], cells[FIRST + i]);
+    }
+    for (size_t i = 0; i < STAT_PERCENTS; i++) {
+        char time[16];
+        uint64_t ns = latency_percentile(line->recent.buckets, stat_percents[i].percent);
+        (void)snprintf(cells[LATENCY + i], 80, "%s", stat_time_text(ns, time));
     }
     (void)snprintf(cells[PID], 80, "%ld", (long)line->pid);
     (void)snprintf(cells[CLIENTS], 80, "%u", line->clients);
@@ -182,4 +204,12 @@ void stat_print_all(const struct stat_line *line)
                level ? "" : stat_rate_text(line->rate[i], rate), level ? "  " : "/s",
                stat_counters[i].unit, stat_counters[i].name, stat_counters[i].meaning);
     }
+    printf("%16llu           faults       waited for a page:",
+           (unsigned long long)latency_count(line->latency.buckets));
+    for (size_t i = 0; i < STAT_PERCENTS; i++) {
+        char time[16];
+        uint64_t ns = latency_percentile(line->latency.buckets, stat_percents[i].percent);
+        printf(" %s %s", stat_percents[i].title, stat_time_text(ns, time));
+    }
+    (void)putchar('\n');
 }

@@ -28,10 +28,15 @@ static __thread __attribute__((tls_model("initial-exec"))) struct {
     bool write;
 } last_fault;
 
-int64_t pager_deadline(const struct pager *pager)
+static int64_t deadline_from(const struct pager *pager, int64_t now)
 {
     return pager->options.fault_timeout_ms == 0 ? SYNC_FOR_EVER
-                                                : sync_after_ms(pager->options.fault_timeout_ms);
+                                                : sync_later(now, pager->options.fault_timeout_ms);
+}
+
+int64_t pager_deadline(const struct pager *pager)
+{
+    return deadline_from(pager, sync_now());
 }
 
 struct segment *pager_find(struct pager *pager, uintptr_t address)
@@ -55,7 +60,7 @@ int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page,
     if (wake != NULL) {
         sync_wake(wake, 1);
     }
-    if (mask == NULL) { // of a fault: count_fault()
+    if (mask == NULL) { // else of a fault: count_fault()
         STAT_ADD(pager->stat, waits, 1);
         return sync_wait(&entry->word, word, deadline);
     }
@@ -221,7 +226,7 @@ static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
 }
 
 struct wait { // of one fault
-    int64_t deadline;
+    int64_t begun, deadline;
     uint8_t attempts; // of the page when it began
     bool waited;
 };
@@ -314,9 +319,13 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
         return TRAP_FOREIGN;
     }
     uint64_t page = (fault->address - (uintptr_t)segment->view.base) >> segment->page_shift;
-    struct wait wait = {.deadline = pager_deadline(pager)};
+    struct wait wait = {.begun = sync_now()};
+    wait.deadline = deadline_from(pager, wait.begun);
     enum trap_verdict verdict;
     while (!fault_round(segment, page, fault, &wait, &verdict)) {
+    }
+    if (wait.waited && pager->options.fault_latency != NULL) {
+        latency_add(pager->options.fault_latency, sync_now() - wait.begun);
     }
     return verdict;
 }

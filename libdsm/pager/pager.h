@@ -17,6 +17,7 @@
 #include "libdsm/page/page_table.h"
 #include "libdsm/policy/read_ahead.h"
 #include "libdsm/policy/replacement.h"
+#include "libdsm/stat/latency.h"
 #include "libdsm/sync/futex.h"
 #include "libdsm/sync/lock.h"
 #include "libdsm/trap/trap.h"
@@ -86,7 +87,8 @@ struct pager_options {
     uint32_t map_limit;
     enum trap_fill fill;
     bool laundry;
-    bool exact; // no second chance, no limit to pins
+    bool exact;                    // no second chance, no limit to pins
+    struct latency *fault_latency; // of faults that waited; or NULL
 };
 
 struct pager {

@@ -38,7 +38,8 @@ enum { COUNTERS = sizeof(struct counters) / sizeof(uint64_t), LINE_BYTES = 64 };
 enum {
     COUNTERS_OFFSET = (sizeof(struct stat_page_header) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES,
     NAMES_OFFSET = COUNTERS_OFFSET + sizeof(struct counters),
-    PAGE_BYTES = NAMES_OFFSET + sizeof names,
+    LATENCY_OFFSET = (NAMES_OFFSET + sizeof names + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES,
+    PAGE_BYTES = LATENCY_OFFSET + sizeof(struct latency),
 };
 _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t), "a counter is its number alone");
 _Static_assert((int)PAGE_BYTES <= (int)STAT_PAGE_MOST_BYTES, "readers expect no more");
@@ -133,6 +134,8 @@ static void describe(struct stat_page *page, const struct stat_page_facts *facts
     header->counters_offset = COUNTERS_OFFSET;
     header->names_offset = NAMES_OFFSET;
     header->names_bytes = sizeof names;
+    header->fault_latency_offset = LATENCY_OFFSET;
+    header->latency_buckets = LATENCY_BUCKETS;
     (void)stat_process_start(0, &header->start_ticks);
     header->opened_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
     header->cache_bytes = facts->cache_bytes;
@@ -158,6 +161,7 @@ int stat_page_create(struct stat_page *page, const struct stat_page_facts *facts
         page->base = base;
     }
     page->counters = (struct counters *)(void *)((char *)page->base + COUNTERS_OFFSET);
+    page->fault_latency = (struct latency *)(void *)((char *)page->base + LATENCY_OFFSET);
     describe(page, facts);
     return 0;
 }

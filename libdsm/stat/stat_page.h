@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "libdsm/stat/latency.h"
 #include "libdsm/stat/stat.h"
 
 #define STAT_PAGE_NAME "dsm-stat"
@@ -33,10 +34,13 @@ struct stat_page_header {
     uint64_t cache_bytes;
     char program[64];
     char server[280];
+    uint32_t fault_latency_offset; // of a struct latency; 0: a page of an older library, without
+    uint32_t latency_buckets;
 };
 
 struct stat_page {
     struct counters *counters;
+    struct latency *fault_latency;
     void *base;
     size_t bytes;
     int fd; // -1: nobody sees it

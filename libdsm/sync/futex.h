@@ -15,10 +15,13 @@
 long sync_call(long number, long a, long b, long c, long d, long e, long f);
 
 int64_t sync_now(void); // CLOCK_MONOTONIC, ns
+static inline int64_t sync_later(int64_t now, int64_t ms)
+{
+    return ms < (SYNC_FOR_EVER - now) / 1000000 ? now + ms * 1000000 : SYNC_FOR_EVER;
+}
 static inline int64_t sync_after_ms(int64_t ms)
 {
-    int64_t now = sync_now();
-    return ms < (SYNC_FOR_EVER - now) / 1000000 ? now + ms * 1000000 : SYNC_FOR_EVER;
+    return sync_later(sync_now(), ms);
 }
 
 // Sleeps while *word == value, until woken or the deadline (CLOCK_MONOTONIC ns). 0 (also for no reason) or -ETIMEDOUT

@@ -33,6 +33,18 @@ static void print_counters(dsm *session)
 #define DSM_COUNTER(name, ...) printf(#name " %llu\n", (unsigned long long)s.name);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
+    dsm_latency latency = {.size = sizeof latency};
+    check(dsm_fault_latency(session, &latency), "dsm_fault_latency");
+    printf("faults %llu\ntotal_ns %llu\n", (unsigned long long)latency.count,
+           (unsigned long long)latency.total_ns);
+    static const struct {
+        const char *name;
+        double percent;
+    } percents[] = {{"p50_ns", 50}, {"p90_ns", 90}, {"p99_ns", 99}, {"p999_ns", 99.9}};
+    for (size_t i = 0; i < sizeof percents / sizeof percents[0]; i++) {
+        printf("%s %llu\n", percents[i].name,
+               (unsigned long long)dsm_latency_percentile(&latency, percents[i].percent));
+    }
     printf("end\n");
     (void)fflush(stdout);
 }

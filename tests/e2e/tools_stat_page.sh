@@ -17,6 +17,7 @@ start_program fork
 child=$(sed -n 's/^child //p' "$client_log")
 tools_say 0 '' dsmstat --json -p "$program_pid"
 compare_counters "$out" "$client_log"
+cp "$out" "$work/json"
 holds "\"pid\":$program_pid,\"program\":\"tools_client\",\"server\":\"127.0.0.1:$server_port\",\"ended\":false"
 [ "$(json_number cache_bytes)" = 4194304 ] || fail "cache: $(cat "$out")"
 # A forked child is no client, whatever descriptors it has.
@@ -27,7 +28,15 @@ grep -qE "^[0-9.]+,$program_pid,\"tools_client\"," "$out" || fail "not in: $(cat
 header=$(head -n 1 "$out" | tr , '\n' | grep -nx faults_write | cut -d: -f1)
 [ "$(grep ",$program_pid," "$out" | cut -d, -f"$header")" = "$(sed -n 's/^faults_write //p' "$client_log")" ] ||
     fail "faults_write in: $(cat "$out")"
+faults=$(sed -n 's/^faults //p' "$client_log")
+[ "$faults" -gt 0 ] || fail "no fault waited"
+[ "$(sed 's/.*"buckets":\[\[//; s/\]\].*//; s/\],\[/\n/g' "$work/json" | awk -F, '{ n += $2 } END { print n }')" = "$faults" ] ||
+    fail "the buckets of: $(cat "$work/json")"
+p90=$(head -n 1 "$out" | tr , '\n' | grep -nx fault_p90_ns | cut -d: -f1)
+[ "$(grep ",$program_pid," "$out" | cut -d, -f"$p90")" = "$(sed -n 's/^p90_ns //p' "$client_log")" ] ||
+    fail "fault_p90_ns in: $(cat "$out")"
 tools_say 0 '' dsmstat --all -p "$program_pid"
+matches "^ +$faults +faults +waited for a page: P50 [0-9.]+[um]?s P90 [0-9.]+[um]?s P99 [0-9.]+[um]?s P99.9 [0-9.]+[um]?s\$"
 matches "^ +$(sed -n 's/^clean_writes //p' "$client_log") +[0-9.kM]+/s +pages +clean_writes: pages that needed the write\$"
 # As vmstat: a heading, the first line since the start, then a line for each interval, in which nothing happens here.
 tools_say 0 '' dsmstat -p "$program_pid" 0.2 3

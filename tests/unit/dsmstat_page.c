@@ -130,6 +130,37 @@ static void offsets_outside_are_refused(void **state)
     refused(&header);
 }
 
+static void latencies_outside_are_not_shown(void **state)
+{
+    (void)state;
+    static const uint32_t bad[] = {4096, 4096 - sizeof(struct latency) + 8, COUNTERS_AT + 4,
+                                   UINT32_MAX - 7};
+    struct stat_client *client = NULL;
+    struct stat_page_header header = good_header();
+    assert_int_equal(look(&header, SEALS, STAT_PAGE_NAME, &client), 0);
+    assert_int_equal(client->latency_place, 0); // an older library's
+    stat_client_destroy(&client);
+    header.latency_buckets = LATENCY_BUCKETS;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        header.fault_latency_offset = bad[i];
+        assert_int_equal(look(&header, SEALS, STAT_PAGE_NAME, &client), 0);
+        assert_int_equal(client->latency_place, 0);
+        stat_client_read(client);
+        assert_int_equal(latency_count(client->latency_now.buckets), 0);
+        stat_client_destroy(&client);
+    }
+    header.fault_latency_offset = COUNTERS_AT; // so that the counters are the total and two buckets
+    assert_int_equal(look(&header, SEALS, STAT_PAGE_NAME, &client), 0);
+    stat_client_read(client);
+    assert_int_equal(client->latency_now.total_ns, 11);
+    assert_int_equal(client->latency_now.buckets[1], 33);
+    stat_client_destroy(&client);
+    header.latency_buckets++;
+    assert_int_equal(look(&header, SEALS, STAT_PAGE_NAME, &client), 0);
+    assert_int_equal(client->latency_place, 0);
+    stat_client_destroy(&client);
+}
+
 static void names_may_end_early(void **state)
 {
     (void)state;
@@ -162,6 +193,29 @@ static void rates_take_at_most_six_characters(void **state)
     }
 }
 
+static void times_take_at_most_six_characters(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t ns;
+        const char *text;
+    } rows[] = {{0, "-"},
+                {500, "0.5us"},
+                {9949, "9.9us"},
+                {9951, "10us"},
+                {999499, "999us"},
+                {999500, "1.0ms"},
+                {12345678, "12ms"},
+                {999499999, "999ms"},
+                {1000000000, "1.0s"},
+                {UINT64_C(1) << 34, "17s"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char text[16];
+        assert_string_equal(stat_time_text(rows[i].ns, text), rows[i].text);
+        assert_true(strlen(text) <= 6);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,8 +223,10 @@ int main(void)
         cmocka_unit_test(a_file_that_may_change_is_refused),
         cmocka_unit_test(wrong_headers_are_refused),
         cmocka_unit_test(offsets_outside_are_refused),
+        cmocka_unit_test(latencies_outside_are_not_shown),
         cmocka_unit_test(names_may_end_early),
         cmocka_unit_test(rates_take_at_most_six_characters),
+        cmocka_unit_test(times_take_at_most_six_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

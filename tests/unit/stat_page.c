@@ -89,6 +89,31 @@ static void counters_are_found_by_name(void **state)
     stat_page_destroy(&page);
 }
 
+static void latencies_are_where_the_header_says(void **state)
+{
+    (void)state;
+    struct stat_page page;
+    struct stat_page_header header;
+    uint64_t words[1 + LATENCY_BUCKETS];
+    assert_int_equal(stat_page_create(&page, &facts, true), 0);
+    STAT_ADD(page.counters, closed_for_edges, 1); // the last one does not reach them
+    latency_add(page.fault_latency, 5000);
+    latency_add(page.fault_latency, 1 << 20);
+    latency_add(page.fault_latency, INT64_C(1) << 40);
+    assert_int_equal(pread(page.fd, &header, sizeof header, 0), sizeof header);
+    assert_int_equal(header.latency_buckets, LATENCY_BUCKETS);
+    assert_true(header.fault_latency_offset >= header.names_offset + header.names_bytes);
+    assert_true(header.fault_latency_offset + sizeof words <= header.bytes);
+    assert_int_equal(pread(page.fd, words, sizeof words, header.fault_latency_offset),
+                     sizeof words);
+    assert_int_equal(words[0], 5000 + (1 << 20) + (UINT64_C(1) << 40));
+    assert_int_equal(latency_count(words + 1), 3);
+    assert_int_equal(words[1 + latency_bucket_of(5000)], 1);
+    assert_int_equal(words[1 + latency_bucket_of(1 << 20)], 1);
+    assert_int_equal(words[LATENCY_BUCKETS], 1);
+    stat_page_destroy(&page);
+}
+
 static void nobody_else_writes(void **state)
 {
     (void)state;
@@ -182,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tells_who_it_is),
         cmocka_unit_test(counters_are_found_by_name),
+        cmocka_unit_test(latencies_are_where_the_header_says),
         cmocka_unit_test(nobody_else_writes),
         cmocka_unit_test(not_shown_it_counts_all_the_same),
         cmocka_unit_test(without_descriptors_it_counts_all_the_same),

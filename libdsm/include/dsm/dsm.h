@@ -180,6 +180,20 @@ typedef struct dsm_statistics { /* since dsm_open; see counters.def for each cou
 } dsm_statistics;
 DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics);
 
+/* How long faults took that waited for a page, since dsm_open: in the library's handler, from its begin to its end, also where
+ * that was a signal. A histogram: bucket 0 is below 1,024 ns; bucket i from 1 on begins at (8 + (i - 1) % 8) << (7 + (i - 1) / 8)
+ * ns, where the one before ends; the last has no end. -EINVAL, -ECHILD. */
+enum { DSM_LATENCY_BUCKETS = 194 };
+typedef struct dsm_latency {
+    size_t size; /* in: sizeof(dsm_latency) */
+    uint64_t count, total_ns;
+    uint64_t buckets[DSM_LATENCY_BUCKETS];
+} dsm_latency;
+DSM_API int dsm_fault_latency(dsm *session, dsm_latency *latency);
+/* The time in ns within which `percent` (0 to 100) of them were done, by nearest rank: the middle of that one's bucket, so at most
+ * 1/16 off from 1 us to 17 s. 0 when there are none. Any thread; of histograms that were subtracted, too. */
+DSM_API uint64_t dsm_latency_percentile(const dsm_latency *latency, double percent);
+
 /* Gives the calling thread an alternate signal stack of 64 KiB. Needed by threads with small stacks, and where
  * a fault may come with the stack nearly used up. The stack is freed when the thread ends. */
 DSM_API int dsm_thread_init(void);
