@@ -30,6 +30,7 @@ add_vm_test(SetDataState.none.killed hold_killed.sh hold_states killed
   write.begin:kill:9 write.entry:kill:2300 write.version:kill:3060 write.highest:kill:12 write.free:kill:14)
 add_vm_test(Pin hold.sh hold_states pin)
 add_vm_test(KillPin.server-stopped hold_paused.sh hold_states kill-pin)
+set_property(TEST vm.KillPin.server-stopped APPEND PROPERTY ENVIRONMENT DSM_READ_AHEAD=0) # nothing may be on its way
 add_vm_test(State hold.sh hold_rows state)
 add_vm_test(State.marks hold.sh hold_rows state-concurrent)
 add_vm_test(Unpin hold.sh hold_rows unpin)
