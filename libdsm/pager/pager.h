@@ -100,6 +100,7 @@ struct pager {
     struct replacement replacement; // (L)
     uint64_t resident_bytes;        // (L) frames in use or promised
     uint64_t pinned_bytes;          // (L)
+    uint64_t open_pages;            // (L) that the program may touch without a trap
     uint64_t edges;                 // (L) places where protection changes
     uint64_t low_water, high_water; // free bytes between which the laundry works
     struct {

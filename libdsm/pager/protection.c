@@ -69,9 +69,12 @@ static int change(struct segment *segment, uint64_t page, uint64_t count, enum t
         [TRAP_READ_WRITE] = PAGE_OPEN | PAGE_DIRTY | PAGE_CHANGED,
     };
     for (uint64_t i = 0; i < count; i++) {
-        page_set(&segment->table, page_at(&segment->table, page + i), flags[access],
-                 PAGE_OPEN & ~flags[access]);
+        struct page_entry *entry = page_at(&segment->table, page + i);
+        pager->open_pages += access != TRAP_NONE;
+        pager->open_pages -= protection_of(entry) != TRAP_NONE;
+        page_set(&segment->table, entry, flags[access], PAGE_OPEN & ~flags[access]);
     }
+    STAT_SET(pager->stat, open_pages, pager->open_pages);
     pager->edges = pager->edges + after - before;
     STAT_SET(pager->stat, open_edges, pager->edges);
     return 0;

@@ -59,12 +59,14 @@ static void touch_every_other(uint64_t cache, uint64_t budget)
     }
     dsm_statistics end = hold_stats(session);
     printf(
-        "%lu mappings, of which %lu the program's; %lu pages closed for them, %lu soft faults, %lu "
-        "MiB resident\n",
-        (unsigned long)most, (unsigned long)own, (unsigned long)end.closed_for_edges,
-        (unsigned long)end.faults_soft, (unsigned long)(end.resident_bytes / MIB));
+        "%lu mappings, of which %lu the program's; %lu pages open, %lu closed for them, %lu soft "
+        "faults, %lu MiB resident\n",
+        (unsigned long)most, (unsigned long)own, (unsigned long)end.open_pages,
+        (unsigned long)end.closed_for_edges, (unsigned long)end.faults_soft,
+        (unsigned long)(end.resident_bytes / MIB));
     CHECK(most <= own + budget + 64, "%lu mappings", (unsigned long)most);
     CHECK(end.closed_for_edges > 0, "the budget was never met");
+    CHECK(end.open_pages > 0 && end.open_pages <= budget, "the open set is not what fits");
     CHECK(end.faults_failed == 0 && end.resident_bytes > cache / 10 * 8,
           "pages were evicted instead of closed");
     OK(dsm_close(session));

@@ -205,7 +205,7 @@ void rig_stop(void)
 #define GET(name) (STAT_GET(&rig.stat, name))
 
 struct tally {
-    uint64_t transit, resident_bytes, pinned, pinned_bytes, edges, requested, users;
+    uint64_t transit, resident_bytes, pinned, pinned_bytes, edges, open, requested, users;
     uint64_t ahead, unsettled; // pages that came ahead and were not seen since; by the counters
 };
 
@@ -223,6 +223,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
         t->ahead += page_has(entry, PAGE_AHEAD);
         assert_true(!page_has(entry, PAGE_AHEAD) || (state == PAGE_RESIDENT && now == TRAP_NONE));
         t->edges += now != before;
+        t->open += now != TRAP_NONE;
         before = now;
         if (state == PAGE_RESIDENT) {
             const struct frame *frame = &rig.pager.replacement.frames[entry->frame];
@@ -256,6 +257,7 @@ static bool quiet(struct tally *t)
     }
     bool still = t->transit == 0 && t->requested == 0 && t->users == 0 &&
                  rig.pager.queue_count == 0 && t->resident_bytes == rig.pager.resident_bytes;
+    assert_int_equal(t->open, GET(open_pages));
     t->unsettled = GET(read_ahead_pages) - GET(read_ahead_used) - GET(read_ahead_wasted);
     uint64_t edges = rig.pager.edges;
     uint64_t pinned = rig.pager.pinned_bytes;
