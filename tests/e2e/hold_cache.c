@@ -105,7 +105,7 @@ static void run_bound(void)
     CHECK(bound.most <= BOUND_CACHE);
     CHECK(statistics.resident_peak_bytes <= BOUND_CACHE);
     CHECK(bound.most >= BOUND_CACHE / 2 && bound.looks >= 50, "nothing was tested");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_scan(void)
@@ -127,7 +127,7 @@ static void run_scan(void)
     printf("%lu requests for %d pages\n", (unsigned long)requests, PAGES);
     CHECK(requests <= PAGES / 32);
     CHECK(after.bytes_read - before.bytes_read >= (uint64_t)PAGES * PAGE, "pages were in memory");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_random(void)
@@ -152,7 +152,7 @@ static void run_random(void)
     printf("%lu pages for %lu faults\n", (unsigned long)fetched, (unsigned long)faults);
     CHECK(faults >= TOUCHES / 2, "nothing was tested");
     CHECK(fetched * 10 <= faults * 11);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

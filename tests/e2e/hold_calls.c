@@ -41,7 +41,7 @@ static void no_pins(void)
 static void end(void)
 {
     no_pins();
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static int file(void)

@@ -90,7 +90,7 @@ static dsm_statistics run(const char *name, const char *map_limit)
     dsm_statistics again = hold_stats(session);
     second_part(segment);
     dsm_statistics end = hold_stats(session);
-    OK(dsm_close(session));
+    hold_close(session);
 #define SUM(name) end.name += middle.name - start.name - again.name;
 #define LEVEL(name)
 #define DSM_COUNTER(name, unit, kind, ...) kind(name)
@@ -173,7 +173,7 @@ static dsm_statistics run_needs(const char *name, bool call)
         }
     }
     dsm_statistics end = hold_stats(session);
-    OK(dsm_close(session));
+    hold_close(session);
     return end;
 }
 

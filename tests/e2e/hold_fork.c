@@ -59,7 +59,7 @@ static void end(void)
     OK(dsm_segment_close(segment));
     segment = hold_segment(session, "fork", 0); // control works, too
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void child_calls(void)
@@ -156,7 +156,7 @@ static void run_outliving(void)
     session = hold_open(CACHE);
     segment = hold_segment(session, "fork", 0);
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close(session);
     hold_say("parent-done");
     hold_wait_well(child);
 }

@@ -22,7 +22,7 @@ static void begin(void)
 static void end(void)
 {
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void *somewhere(int protection)

@@ -71,7 +71,7 @@ static void run_blocked_pinned(void)
     CHECK(pthread_join(thread, NULL) == 0);
     OK(dsm_unpin(segment, one));
     CHECK(*(uint64_t *)hold_at(segment, one.page) == 2, "the stores were lost");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 // ---- mlockall ----
@@ -103,7 +103,7 @@ static void work_under(int flags)
     OK(dsm_segment_close(segment));
     segment = hold_segment(session, "kernel", 0);
     hold_check_all(segment, 2);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_mlockall_onfault(void)
@@ -131,7 +131,7 @@ static void run_mlockall_limit(void)
               strstr(dsm_error()->text, "RLIMIT_MEMLOCK") != NULL,
           "%s", dsm_error()->text);
     CHECK(munlockall() == 0);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

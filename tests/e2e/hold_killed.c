@@ -25,7 +25,7 @@ static void run_clean(void)
     }
     OK(dsm_segment_close(segment));
     check_again(session, "killed", 1);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_create(void)
@@ -38,7 +38,7 @@ static void run_create(void)
     RESULT(dsm_segment_create(session, "killed", PAGE, PAGE, 0, &other), -EEXIST);
     OK(dsm_segment_close(segment));
     check_again(session, "killed", 1);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_delete(void)
@@ -52,7 +52,7 @@ static void run_delete(void)
     RESULT(dsm_segment_open(session, "killed", 0, &segment), -ENOENT);
     segment = hold_create(session, "killed", PAGES, PAGE);
     CHECK(*(volatile uint64_t *)hold_at(segment, 1) == 0);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_swap_in(void)
@@ -72,7 +72,7 @@ static void run_swap_in(void)
     hold_check_all(segment, 1);
     dsm_statistics statistics = hold_stats(session);
     CHECK(statistics.reconnects > 0, "nothing was tested");
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_faults(void)
@@ -85,7 +85,7 @@ static void run_faults(void)
     hold_await("paused");
     hold_check_all(segment, 1);
     hold_await("killed");
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 int main(int argc, char **argv)

@@ -85,7 +85,7 @@ static void run_rate(void)
             for (uint64_t page = 0; page < PAGES; page++) {
                 CHECK(((uint64_t *)hold_at(segment, page))[1] == (page ^ 0x5a5a));
             }
-            OK(dsm_close(session));
+            hold_close(session);
             return;
         }
     }
@@ -122,7 +122,7 @@ static void run_failed(void)
         CHECK(((uint64_t *)hold_at(segment, page))[1] == (page ^ 0x5a5a), "page %lu is lost",
               (unsigned long)page);
     }
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 int main(int argc, char **argv)

@@ -89,7 +89,7 @@ static void run(bool old_name_is_there)
     RESULT(dsm_segment_close(segment), -DSM_ELOST);
     RESULT(dsm_segment_delete(session, "lost"), old_name_is_there ? 0 : -ENOENT);
     check_new_segment(session);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_replaced(void)

@@ -69,7 +69,7 @@ static void touch_every_other(uint64_t cache, uint64_t budget)
     CHECK(end.open_pages > 0 && end.open_pages <= budget, "the open set is not what fits");
     CHECK(end.faults_failed == 0 && end.resident_bytes > cache / 10 * 8,
           "pages were evicted instead of closed");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_budget(void)
@@ -121,7 +121,7 @@ static void run_used_up(void)
     dsm_statistics end = hold_stats(session);
     printf("%lu pages closed for mappings\n", (unsigned long)end.closed_for_edges);
     CHECK(end.faults_failed == 0 && end.closed_for_edges > 0, "the limit was never met");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

@@ -33,7 +33,7 @@ static void refused(unsigned flags)
     CHECK(strcmp(dsm_error()->segment, "own") == 0 && dsm_error()->error == -EBUSY);
     printf("%s\n", dsm_error()->text);
     RESULT(dsm_segment_delete(session, "own"), -EBUSY);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void writer_refused(void)
@@ -52,7 +52,7 @@ static void refused_by_one(void) // of several
     session = hold_open(CACHE);
     RESULT(dsm_segment_open(session, "own", 0, &segment), -EBUSY);
     CHECK(strstr(dsm_error()->text, "/hold_owners") != NULL, "%s", dsm_error()->text);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_writer(void)
@@ -61,7 +61,7 @@ static void run_writer(void)
     hold_wait_well(hold_spawn("writer-refused"));
     hold_wait_well(hold_spawn("reader-refused"));
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void reader(void)
@@ -71,7 +71,7 @@ static void reader(void)
     hold_say("reading");
     hold_await("both-read");
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void run_readers(void)
@@ -88,7 +88,7 @@ static void run_readers(void)
     OK(dsm_segment_close(segment));
     segment = hold_segment(session, "own", 0); // the readers are gone
     hold_fill(segment, 0, 2);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 // ---- takeover ----
@@ -103,7 +103,7 @@ static void taker(void)
     hold_await("fenced");
     hold_check_all(segment, 1);
     hold_fill_all(segment, 3);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void check_fenced(dsm_segment *segment)
@@ -138,7 +138,7 @@ static void run_takeover_by(void (*first)(dsm_segment *segment))
     hold_wait_well(child);
     segment = hold_segment(session, "own", 0);
     hold_check_all(segment, 3);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static void first_clean(dsm_segment *segment)

@@ -51,7 +51,7 @@ static void run_small_stacks(uint32_t page_bytes, uint64_t cache, uint64_t bytes
     dsm_statistics statistics = hold_stats(session);
     CHECK(statistics.resident_peak_bytes <= cache);
     CHECK(statistics.swap_in_reads > hold_pages(shared) / 2, "nothing was tested");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_4_kib(void)
@@ -117,7 +117,7 @@ static void run_system_calls(void)
         }
         CHECK(memcmp(hold_at(segment, one.page), "\177ELF", 4) == 0, "it came back otherwise");
     }
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void press(uint64_t from) // brings in more than the cache holds
@@ -156,7 +156,7 @@ static void run_pressure(void)
         CHECK(!hold_state(segment, page).resident && hold_state(segment, page).pin_count == 0);
     }
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_too_many(void) // pins that would leave no memory to work with
@@ -167,7 +167,7 @@ static void run_too_many(void) // pins that would leave no memory to work with
         CHECK(hold_state(segment, page).pin_count == 0);
     }
     press(0);
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 // ---- aging ----
@@ -198,7 +198,7 @@ static void run_age(void)
         CHECK(!hold_state(segment, page).resident, "page %lu outlived others", (unsigned long)page);
     }
     hold_check_all(segment, 1);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

@@ -77,7 +77,7 @@ static void run_strides(void)
         s = since(session, &before);
         CHECK(s.read_ahead_pages == s.read_ahead_used + s.read_ahead_wasted);
     }
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void run_random(void)
@@ -94,7 +94,7 @@ static void run_random(void)
     dsm_statistics s = since(session, &before);
     CHECK(s.read_ahead_pages < s.faults_read / 10, "random touches were taken for a walk");
     OK(dsm_segment_close(segment));
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 struct walker {
@@ -137,7 +137,7 @@ static void run_threads(void)
     OK(dsm_segment_close(segment));
     s = since(session, &before);
     CHECK(s.read_ahead_pages == s.read_ahead_used + s.read_ahead_wasted);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

@@ -18,6 +18,8 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "tests/identities.h"
+
 extern char **environ;
 
 // ---- roles and checks ----
@@ -93,6 +95,23 @@ dsm_statistics hold_stats(dsm *session)
     dsm_statistics statistics = {.size = sizeof statistics};
     OK(dsm_stats(session, &statistics));
     return statistics;
+}
+
+static void close_session(dsm *session, bool errors)
+{
+    const char *broken = identities_broken(session, errors);
+    CHECK(broken == NULL, "does not hold: %s", broken);
+    OK(dsm_close(session));
+}
+
+void hold_close(dsm *session)
+{
+    close_session(session, false);
+}
+
+void hold_close_after_errors(dsm *session)
+{
+    close_session(session, true);
 }
 
 dsm_page_info hold_state(dsm_segment *segment, uint64_t page)

@@ -42,6 +42,8 @@ dsm *hold_open(uint64_t cache_bytes);
 dsm_segment *hold_create(dsm *session, const char *name, uint64_t pages, uint32_t page_bytes);
 dsm_segment *hold_segment(dsm *session, const char *name, unsigned flags); // opens
 dsm_statistics hold_stats(dsm *session);
+void hold_close(dsm *session);              // after a look at the identities of its counters
+void hold_close_after_errors(dsm *session); // the same where calls or I/O failed
 dsm_page_info hold_state(dsm_segment *segment, uint64_t page);
 uint64_t hold_pages(const dsm_segment *segment);
 void *hold_at(const dsm_segment *segment, uint64_t page);  // its first byte

@@ -67,7 +67,7 @@ static void run_state(void)
     dsm_page_info info;
     RESULT(dsm_page_state(segment, PAGES, &info), -EFAULT);
     CHECK(dsm_error()->page == PAGES);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static atomic_int at_work;
@@ -122,7 +122,7 @@ static void run_state_concurrent(void)
     }
     CHECK(hold_holds(segment, 1, 1));
     OK(dsm_unpin(segment, pages(0, 1)));
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 // ---- Age: 16 frames, no second chance, nothing is taken before it is needed ----
@@ -161,7 +161,7 @@ static void run_age(void)
     RESULT(dsm_age(segment, pages(PAGES - 1, 2)), -EFAULT);
     CHECK(dsm_error()->page == PAGES);
     OK(dsm_unpin(segment, pages(3, 1)));
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 // ---- Unpin ----
@@ -197,7 +197,7 @@ static void run_unpin(void)
     press();
     CHECK(hold_state(segment, 4).resident == 0, "the last unpin does not make it evictable");
     RESULT(dsm_unpin(segment, pages(PAGES, 1)), -EFAULT);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 // ---- kill ----
@@ -246,7 +246,7 @@ static void run_kill(void)
     CHECK(hold_holds(segment, 12, 1) && hold_holds(segment, 13, 1));
     hold_evict(segment, other);
     CHECK(hold_holds(segment, 3, 8));
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 // ---- ValidateInterval ----
@@ -323,7 +323,7 @@ static void run_interval(void)
         is(1, DSM_DATA_UNCHANGED, 0, 0, 0);
         CHECK(hold_state(segment, 1).read_only == 0);
     }
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

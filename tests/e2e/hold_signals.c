@@ -31,7 +31,7 @@ static void end(void)
     hold_check_all(segment, 1);
     hold_fill_all(segment, 2);
     hold_check_all(segment, 2);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 static void pause_server(void)

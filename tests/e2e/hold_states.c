@@ -23,7 +23,7 @@ static void begin(void)
 
 static void end(void)
 {
-    OK(dsm_close(session));
+    hold_close_after_errors(session);
 }
 
 static dsm_interval pages(uint64_t page, uint64_t count)

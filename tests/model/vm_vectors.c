@@ -34,7 +34,7 @@ static void end(void)
     hold_check_all(segment, 1);
     hold_fill_all(segment, 2);
     hold_check_all(segment, 2);
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 // Each thread is given its number.
@@ -435,7 +435,7 @@ static void run_clean(void)
     printf("%lu cleans, %lu of them wrote\n",
            (unsigned long)(after.clean_calls - before.clean_calls), (unsigned long)writes);
     CHECK(writes > CLEANS / 10, "hardly any clean wrote");
-    OK(dsm_close(session));
+    hold_close(session);
 }
 
 int main(int argc, char **argv)

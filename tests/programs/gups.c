@@ -139,10 +139,9 @@ static int measure(struct gups *gups, uint64_t *wrong)
     *wrong = count_wrong(gups);
     report_progress("", 1, 0);
     gups->report.seconds = report_now() - start;
-    gups->report.statistics.size = sizeof(gups->report.statistics);
-    result = dsm_stats(gups->session, &gups->report.statistics);
+    result = report_statistics(&gups->report, gups->session);
     if (result != 0) {
-        return report_failure("gups", "No counters", result);
+        return result;
     }
     fprintf(report_text(&gups->report),
             "%llu updates by %u thread%s: %.0f a second (%.9f GUPS); %llu wrong words\n",

@@ -228,10 +228,9 @@ static int compute(struct pagerank *run, uint64_t *wrong)
     double *remote = graph_rank(&run->remote, run->iterations, damping);
     report_progress("", 1, 0);
     run->report.seconds = report_now() - start;
-    run->report.statistics.size = sizeof(run->report.statistics);
-    result = dsm_stats(run->session, &run->report.statistics);
+    result = report_statistics(&run->report, run->session);
     if (result != 0) {
-        return report_failure("pagerank", "No counters", result);
+        return result;
     }
     graph_build(&run->local);
     double *local = graph_rank(&run->local, run->iterations, damping);

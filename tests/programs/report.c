@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "rpc/limits.h"
+#include "tests/identities.h"
 
 int report_parse_size(const char *text, uint64_t *bytes)
 {
@@ -210,6 +211,21 @@ static void print_json(const struct report *report)
     json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     printf("\n");
     json_decref(object);
+}
+
+int report_statistics(struct report *report, dsm *session)
+{
+    report->statistics.size = sizeof report->statistics;
+    int error = dsm_stats(session, &report->statistics);
+    if (error != 0) {
+        return report_failure(report->program, "Reading the counters", error);
+    }
+    const char *broken = identities_broken(session, true); // a server may have failed meanwhile
+    if (broken != NULL) {
+        fprintf(stderr, "%s: counters: does not hold: %s\n", report->program, broken);
+        return -EPROTO;
+    }
+    return 0;
 }
 
 void report_print(const struct report *report)

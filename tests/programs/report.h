@@ -49,6 +49,8 @@ enum { REPORT_RANGES = 16 };
 void report_watch(const char *name,
                   const dsm_segment *segment); // names the range; at most REPORT_RANGES
 
+// Reads the session's counters and looks at their identities. 0 or -errno, said.
+int report_statistics(struct report *report, dsm *session);
 // The closing table (or JSON object) on stdout, ending in "verified".
 void report_print(const struct report *report);
 // Where texts for people go: stdout, or stderr when stdout carries JSON.

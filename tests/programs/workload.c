@@ -56,8 +56,7 @@ int workload_close(struct workload *workload, int code, bool quiet)
         return code;
     }
     report->seconds = report_now() - workload->started;
-    report->statistics.size = sizeof(report->statistics);
-    int error = dsm_stats(workload->session, &report->statistics);
+    int error = report_statistics(report, workload->session);
     while (workload->count > 0) {
         struct workload_array *array = &workload->arrays[--workload->count];
         int removed =
