@@ -83,7 +83,8 @@ enum {                         /* dsm_segment_create, dsm_segment_open */
  * -EEXIST, -ENOSPC (no room on the server), -EDQUOT (over the principal's quota), -EINVAL, -EACCES. */
 DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
                                unsigned flags, dsm_segment **segment);
-/* -ENOENT, -EBUSY (open elsewhere; the detail names the holder), -EADDRINUSE (its addresses are in use here). */
+/* -ENOENT, -EBUSY (open elsewhere; the detail names the holder), -EADDRINUSE (its addresses are in use here),
+ * -ENOTSUP (not all of it lies on this server). */
 DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm_segment **segment);
 /* Cleans, unmaps and lets go. On an error of the cleaning (-EIO, ...) the segment stays open, unless it is lost or
  * fenced: then it is closed and the error says so. -EBUSY: pinned pages. */
