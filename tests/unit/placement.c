@@ -140,8 +140,8 @@ static void runs_of_a_write_and_of_a_read(void **state)
 {
     (void)state;
     static const uint8_t contents[1];
-    struct backing_segment parts[2] = {{.id = 1, .page_bytes = 4096},
-                                       {.id = 2, .page_bytes = 4096}};
+    static struct backing_segment parts[2] = {{.id = 1, .page_bytes = 4096},
+                                              {.id = 2, .page_bytes = 4096}};
     struct backing_run runs[LIMIT_RUN_PIECES];
     stripes(4, 2);
     for (int i = 0; i < 2; i++) {
