@@ -21,7 +21,7 @@ void read_ahead_start(struct read_ahead *r)
     }
 }
 
-// Steps of `stride` from `from` to `page`, or -1: it is not on the way.
+// Steps of `stride` from `from` to `page`; less than 0: it is not on the way.
 static int64_t steps(uint64_t from, uint64_t page, int64_t stride)
 {
     int64_t distance = (int64_t)(page - from);
@@ -157,10 +157,11 @@ static uint64_t at(uint64_t page, int64_t stride, uint64_t n)
     return page + (uint64_t)stride * n;
 }
 
+// Rounded up, so that the last one is forgotten, too.
 static void forget_a_little(struct read_ahead *r)
 {
-    r->used -= r->used / 4;
-    r->wasted -= r->wasted / 4;
+    r->used -= (r->used + 3) / 4;
+    r->wasted -= (r->wasted + 3) / 4;
 }
 
 struct read_ahead_plan read_ahead_fault(struct read_ahead *r, uint32_t thread, uint64_t page,

@@ -254,6 +254,22 @@ static void waste_shrinks_the_window(void **state)
     assert_int_equal(window(&r, page, MOST), 16);
 }
 
+// A few pages that were fetched for nothing, long ago, do not keep a walk from its windows.
+static void a_little_waste_is_forgotten(void **state)
+{
+    (void)state;
+    for (uint32_t wasted = 1; wasted < 100; wasted++) {
+        struct read_ahead r;
+        read_ahead_start(&r);
+        read_ahead_wasted(&r, wasted);
+        uint64_t page = 0;
+        for (int fault = 0; fault < 40; fault++) {
+            page += window(&r, page, MOST);
+        }
+        assert_int_equal(window(&r, page, MOST), MOST);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +283,7 @@ int main(void)
         cmocka_unit_test(each_thread_has_its_own_trend),
         cmocka_unit_test(touches_open_more_and_ask_in_time),
         cmocka_unit_test(waste_shrinks_the_window),
+        cmocka_unit_test(a_little_waste_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
