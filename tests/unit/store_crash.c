@@ -28,8 +28,6 @@
 #include "tests/unit/store_rig.h"
 
 enum { SEGMENTS = 4, PAGES = 64, RUN = 16, STEPS = 150, MIB = 1 << 20 };
-static enum rig_medium medium;
-
 enum presence { GONE, CREATING, THERE, REMOVING };
 
 struct page_note {
@@ -367,7 +365,7 @@ static void child_punch(struct script *script, const char *point)
 
 static bool passed_here(enum failpoint_id point)
 {
-    return point != FAILPOINT_WRITE_COMMIT || medium != RIG_TMPFS;
+    return point != FAILPOINT_WRITE_COMMIT || rig_medium != RIG_TMPFS;
 }
 
 static void crash_at(enum failpoint_id point, struct notes *notes)
@@ -375,11 +373,11 @@ static void crash_at(enum failpoint_id point, struct notes *notes)
     struct rig rig;
     struct script script = {.rig = &rig, .notes = notes};
     const unsigned counts[] = {1, 2, 3, 7, 40, 300};
-    const unsigned rounds = medium == RIG_POWER ? 2 : sizeof counts / sizeof counts[0];
+    const unsigned rounds = rig_medium == RIG_POWER ? 2 : sizeof counts / sizeof counts[0];
     bool punch = point == FAILPOINT_SLOT_PUNCH;
-    rig_make(&rig, medium, 2 * PAGES * (4096 + 16384) + MIB / 2);
+    rig_make(&rig, rig_medium, 2 * PAGES * (4096 + 16384) + MIB / 2);
     memset(notes, 0, sizeof *notes);
-    notes->seed = (uint64_t)point * 1000 + (uint64_t)medium;
+    notes->seed = (uint64_t)point * 1000 + (uint64_t)rig_medium;
     for (unsigned i = 0; i < (punch ? 1 : rounds); i++) {
         char text[64];
         (void)snprintf(text, sizeof text, "%s:kill:%u", failpoint_name(point), counts[i]);
@@ -407,13 +405,5 @@ static void test_killed_at_every_point(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_killed_at_every_point)};
-    int failed = 0;
-    int media = 0;
-    for (medium = RIG_TMPFS; medium < RIG_MEDIA; medium++) {
-        if (rig_medium_usable(medium)) {
-            media++;
-            failed += cmocka_run_group_tests_name(rig_medium_names[medium], tests, NULL, NULL);
-        }
-    }
-    return failed != 0 ? 1 : media == 0 ? 77 : 0;
+    return rig_run_on_media(tests, sizeof tests / sizeof tests[0]);
 }

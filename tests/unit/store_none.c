@@ -280,13 +280,5 @@ int main(void)
         STORE_TEST(test_found_again),
         cmocka_unit_test(test_killed_in_between),
     };
-    int failed = 0;
-    int media = 0;
-    for (rig_medium = RIG_TMPFS; rig_medium < RIG_MEDIA; rig_medium++) {
-        if (rig_medium_usable(rig_medium)) {
-            media++;
-            failed += cmocka_run_group_tests_name(rig_medium_names[rig_medium], tests, NULL, NULL);
-        }
-    }
-    return failed != 0 ? 1 : media == 0 ? 77 : 0;
+    return rig_run_on_media(tests, sizeof tests / sizeof tests[0]);
 }

@@ -22,13 +22,12 @@
 #include "tests/unit/store_rig.h"
 
 enum { PAGE = 4096, MIB = 1 << 20 };
-static enum rig_medium medium;
 static const char *const first_segment = "segments/0000000000000001";
 
 static int setup(void **state)
 {
     struct rig *rig = malloc(sizeof *rig);
-    rig_make(rig, medium, 4 * MIB);
+    rig_make(rig, rig_medium, 4 * MIB);
     *state = rig;
     return 0;
 }
@@ -400,13 +399,5 @@ int main(void)
         OPEN_TEST(test_no_room),
         OPEN_TEST(test_bad_failpoint),
     };
-    int failed = 0;
-    int media = 0;
-    for (medium = RIG_TMPFS; medium < RIG_MEDIA; medium++) {
-        if (rig_medium_usable(medium)) {
-            media++;
-            failed += cmocka_run_group_tests_name(rig_medium_names[medium], tests, NULL, NULL);
-        }
-    }
-    return failed != 0 ? 1 : media == 0 ? 77 : 0;
+    return rig_run_on_media(tests, sizeof tests / sizeof tests[0]);
 }

@@ -55,6 +55,20 @@ bool rig_medium_usable(enum rig_medium medium)
     return usable;
 }
 
+int rig_run_on_media(const struct CMUnitTest *tests, size_t count)
+{
+    int failed = 0;
+    int media = 0;
+    for (rig_medium = RIG_TMPFS; rig_medium < RIG_MEDIA; rig_medium++) {
+        if (rig_medium_usable(rig_medium)) {
+            media++;
+            failed +=
+                _cmocka_run_group_tests(rig_medium_names[rig_medium], tests, count, NULL, NULL);
+        }
+    }
+    return failed != 0 ? 1 : media == 0 ? 77 : 0;
+}
+
 void rig_make(struct rig *rig, enum rig_medium medium, uint64_t capacity_bytes)
 {
     *rig = (struct rig){.medium = medium};

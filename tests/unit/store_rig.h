@@ -10,7 +10,7 @@
 enum rig_medium { RIG_TMPFS, RIG_DISK, RIG_POWER, RIG_MEDIA };
 extern const char *const rig_medium_names[RIG_MEDIA];
 
-extern enum rig_medium rig_medium; // under test, for rig_setup
+extern enum rig_medium rig_medium; // under test
 
 struct rig {
     enum rig_medium medium;
@@ -19,6 +19,9 @@ struct rig {
     struct store *store;
 };
 
+struct CMUnitTest;
+// All tests on each medium that is usable here. For main(): 0, 1 or 77.
+int rig_run_on_media(const struct CMUnitTest *tests, size_t count);
 bool rig_medium_usable(enum rig_medium medium); // there is such a file system with 512 MiB free
 void rig_make(struct rig *rig, enum rig_medium medium,
               uint64_t capacity_bytes); // a fresh path, nothing opened

@@ -19,8 +19,6 @@
 #include "tests/unit/store_rig.h"
 
 enum { PAGE = 4096, PAGES = 64, RUN = 16, SEGMENTS = 2, READERS = 3, CHURNS = 20 };
-static enum rig_medium medium;
-
 struct match {
     struct rig *rig;
     struct store_segment *segments[SEGMENTS];
@@ -125,10 +123,10 @@ static void test_readers_against_writers(void **state)
 {
     (void)state;
     struct rig rig;
-    struct match match = {.rig = &rig, .rounds = medium == RIG_POWER ? 100 : 4000};
+    struct match match = {.rig = &rig, .rounds = rig_medium == RIG_POWER ? 100 : 4000};
     pthread_t threads[READERS + 3];
     struct failure failure = {""};
-    rig_make(&rig, medium, 1 << 20);
+    rig_make(&rig, rig_medium, 1 << 20);
     rig_open(&rig);
     match.segments[0] = rig_segment(&rig, "reserved", PAGES * PAGE, PAGE, false);
     match.segments[1] = rig_segment(&rig, "thin", PAGES * PAGE, PAGE, true);
@@ -155,13 +153,5 @@ static void test_readers_against_writers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_readers_against_writers)};
-    int failed = 0;
-    int media = 0;
-    for (medium = RIG_TMPFS; medium < RIG_MEDIA; medium++) {
-        if (rig_medium_usable(medium)) {
-            media++;
-            failed += cmocka_run_group_tests_name(rig_medium_names[medium], tests, NULL, NULL);
-        }
-    }
-    return failed != 0 ? 1 : media == 0 ? 77 : 0;
+    return rig_run_on_media(tests, sizeof tests / sizeof tests[0]);
 }
