@@ -205,7 +205,7 @@ static enum outcome consider(struct clean *c)
     case PAGE_LOST:
         return OUT_NO_BACKING;
     default:
-        return OUT_ABSENT; //: nothing here differs from the server
+        return OUT_ABSENT; // nothing here that the server lacks
     }
 }
 

@@ -37,10 +37,21 @@ static bool enough(const struct pager *pager, const struct batch *batch)
 struct round {
     struct pager *pager;
     struct batch *batch;
-    uint32_t looks;
+    uint32_t left; // looks
 };
 
-// What is dirty is noted, and stays where it is until it is clean.
+static bool is_noted(const struct batch *batch, struct victim victim)
+{
+    for (uint32_t i = 0; i < batch->dirty_count; i++) {
+        if (batch->dirty[i].segment == victim.segment && batch->dirty[i].page == victim.page) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// What is dirty is noted, once, and stays where it is until it is clean. When no more can be noted, nothing more is
+// looked at: a look may close a page.
 static enum replacement_view look(void *context, uint32_t frame, bool aged)
 {
     struct round *round = context;
@@ -48,7 +59,10 @@ static enum replacement_view look(void *context, uint32_t frame, bool aged)
     struct batch *batch = round->batch;
     struct segment *segment = frames_owner(pager, frame);
     uint64_t page = pager->replacement.frames[frame].page;
-    round->looks++;
+    if (round->left == 0 || batch->dirty_count == BATCH_DIRTY) {
+        return REPLACEMENT_STOP;
+    }
+    round->left--;
     if (!frames_evictable(pager, segment, page)) {
         return REPLACEMENT_SKIP;
     }
@@ -56,26 +70,26 @@ static enum replacement_view look(void *context, uint32_t frame, bool aged)
     if (view != REPLACEMENT_TAKE || !frames_needs_write(segment, page)) {
         return view;
     }
-    if (batch->dirty_count < BATCH_DIRTY &&
+    const struct victim victim = {segment, page};
+    if (!is_noted(batch, victim) &&
         pager_use(pager, segment->index) != NULL) { // else it is being closed
-        batch->dirty[batch->dirty_count++] = (struct victim){segment, page};
+        batch->dirty[batch->dirty_count++] = victim;
     }
     return REPLACEMENT_SKIP;
 }
 
 static void collect(struct pager *pager, struct batch *batch)
 {
-    struct round round = {.pager = pager, .batch = batch};
+    struct round round = {.pager = pager, .batch = batch, .left = BATCH_LOOKS};
     lock_acquire(&pager->lock);
-    while (round.looks < BATCH_LOOKS && batch->clean.count < PAGER_BATCH &&
-           batch->dirty_count < BATCH_DIRTY && !enough(pager, batch)) {
+    while (batch->clean.count < PAGER_BATCH && !enough(pager, batch)) {
         uint32_t frame = replacement_choose(&pager->replacement, look, &round, BATCH_LOOKS);
-        struct victim victim = {NULL, 0};
-        if (frame != FRAME_NONE) {
-            victim.segment = frames_owner(pager, frame);
-            victim.page = pager->replacement.frames[frame].page;
+        if (frame == FRAME_NONE) {
+            break;
         }
-        if (frame == FRAME_NONE || !frames_take_victim(pager, &batch->clean, victim)) {
+        const struct victim victim = {frames_owner(pager, frame),
+                                      pager->replacement.frames[frame].page};
+        if (!frames_take_victim(pager, &batch->clean, victim)) {
             break;
         }
     }

@@ -62,8 +62,8 @@ struct fault_request {
 };
 
 enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_CLEAN_ALL, CALL_DATA_STATE, CALL_PREFETCH };
-struct
-    call { // of the program, carried out by a worker, so that its thread may take signals meanwhile
+// Of the program, carried out by a worker, so that its thread may take signals meanwhile.
+struct call {
     _Atomic uint32_t state; // free, taken, queued, running, done (workers.c): a futex
     _Atomic uint32_t owner; // thread that waits for it; 0: none
     enum call_kind kind;
@@ -177,14 +177,13 @@ struct swap {
     uint64_t demand; // page that a thread waits for, or DSM_NO_PAGE
     bool demand_write;
     bool fault;
-    bool prefetch; // into free frames only; counted by itself
-    struct read_ahead_plan
-        plan;   // what comes beside the demanded page, or for nobody yet; count 0: nothing
-    bool no_io; // give up with -EAGAIN before any request is sent
+    bool prefetch;               // into free frames only; counted by itself
+    struct read_ahead_plan plan; // beside the demanded page, or for nobody yet; count 0: nothing
+    bool no_io;                  // give up with -EAGAIN before any request is sent
     enum backing_class class;
     int64_t deadline;
-    void (*last_sent)(
-        struct swap *swap); // the last request has left, its answer is not in; or NULL
+    // The last request has left, its answer is not in; or NULL.
+    void (*last_sent)(struct swap *swap);
     // the room's own
     struct backing_lane *lane;
     uint64_t base;
@@ -196,8 +195,7 @@ struct swap {
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
-    bool
-        demand_settled; // the demanded page is in, or its failure was told: a request for it is another's
+    bool demand_settled;    // it is in, or its failure was told: a request for it is another's
     int error;
     uint64_t failed_page;
     struct segment *failed_segment;

@@ -78,15 +78,20 @@ static void open_beside(struct segment *segment, uint64_t page, int64_t stride, 
     }
 }
 
-static struct call *call_for(struct segment *segment, const struct read_ahead_plan *plan)
+// plan: of count 0 is the program's own hint. NULL: no record is free, or the segment is being closed.
+static struct call *call_for(struct segment *segment, uint64_t page,
+                             const struct read_ahead_plan *plan)
 {
-    struct call *call = plan->count > 0 ? call_try(segment->pager, 0) : NULL;
+    struct call *call = call_try(segment->pager, 0);
+    if (call != NULL && pager_use(segment->pager, segment->index) == NULL) { // it is being closed
+        call_free(segment->pager, call);
+        return NULL;
+    }
     if (call != NULL) {
         call->kind = CALL_PREFETCH;
         call->plan = *plan;
-        call->page = plan->page;
+        call->page = page;
         call->segment = segment;
-        segment->users++;
     }
     return call;
 }
@@ -101,13 +106,13 @@ struct call *prefetch_touched(struct segment *segment, uint64_t page)
     if ((stride == 1 || stride == -1) && !segment->pager->options.exact) {
         open_beside(segment, page, stride, open);
     }
-    return call_for(segment, &plan);
+    return plan.count > 0 ? call_for(segment, plan.page, &plan) : NULL;
 }
 
 // ---- fetching ----
 
-// By a worker of their own, which no call of the program waits for, so that its request leaves before the present answer is in (and after the swap-in has the memory
-// that it needs). Dropped when there is no place for it.
+// Queued for the prefetch's own worker, so that its request leaves before the present answer is in, and after the
+// swap-in has the memory that it needs. Dropped when there is no record free.
 void prefetch_start(struct swap *swap)
 {
     struct pager *pager = swap->pager;
@@ -115,14 +120,9 @@ void prefetch_start(struct swap *swap)
     struct call *call = NULL;
     lock_acquire(&pager->lock);
     if (swap->plan.count > 0) {
-        call = call_for(segment, &swap->plan);
+        call = call_for(segment, swap->plan.page, &swap->plan);
     } else if (swap->next_page < segment->table.pages) {
-        struct read_ahead_plan hint = {
-            .page = swap->next_page, .stride = 1, .count = LIMIT_RUN_PAGES};
-        call = call_for(segment, &hint);
-        if (call != NULL) {
-            call->plan.count = 0;
-        }
+        call = call_for(segment, swap->next_page, &(struct read_ahead_plan){.stride = 1});
     }
     lock_release(&pager->lock);
     if (call != NULL) {

@@ -83,7 +83,7 @@ static bool drop_frames(struct pager *pager, struct segment *segment)
     lock_acquire(&pager->lock);
     for (uint32_t i = 0; i < pager->replacement.count; i++) {
         const struct frame *frame = &pager->replacement.frames[i];
-        if (frame->used && frame->segment == segment->index) {
+        if (frame_used(frame) && frame->segment == segment->index) {
             bool dropped = drop_frame(pager, segment, i);
             freed += dropped ? segment->page_bytes : 0;
             all &= dropped;
@@ -130,7 +130,7 @@ static void close_frames(struct pager *pager, struct segment *segment)
         sync_mask mask = sync_block_signals();
         lock_acquire(&pager->lock);
         const struct frame *frame = &pager->replacement.frames[i];
-        if (frame->used && frame->segment == segment->index) {
+        if (frame_used(frame) && frame->segment == segment->index) {
             (void)protection_set(segment, frame->page, 1, TRAP_NONE);
         }
         lock_release(&pager->lock);

@@ -163,33 +163,31 @@ static void run_call(struct pager *pager, struct call *call)
     sync_wake(&call->state, INT_MAX);
 }
 
+static void serve(struct pager *pager, _Atomic uint32_t *word, uint32_t state,
+                  void (*run)(struct pager *pager, struct call *call))
+{
+    while (atomic_load(&pager->stopping) == 0) {
+        uint32_t seen = atomic_load(word);
+        struct call *call = next_call(pager, state);
+        if (call != NULL) {
+            run(pager, call);
+        } else {
+            (void)sync_wait(word, seen, SYNC_FOR_EVER);
+        }
+    }
+}
+
 static void *serve_calls(void *argument)
 {
     struct pager *pager = argument;
-    while (atomic_load(&pager->stopping) == 0) {
-        uint32_t seen = atomic_load(&pager->call_word);
-        struct call *call = next_call(pager, CALL_QUEUED);
-        if (call == NULL) {
-            (void)sync_wait(&pager->call_word, seen, SYNC_FOR_EVER);
-            continue;
-        }
-        run_call(pager, call);
-    }
+    serve(pager, &pager->call_word, CALL_QUEUED, run_call);
     return NULL;
 }
 
-static void *serve_prefetches(void *argument)
+static void *serve_prefetches(void *argument) // nobody waits for them
 {
     struct pager *pager = argument;
-    while (atomic_load(&pager->stopping) == 0) {
-        uint32_t seen = atomic_load(&pager->prefetch_word);
-        struct call *call = next_call(pager, CALL_QUEUED_AHEAD);
-        if (call == NULL) {
-            (void)sync_wait(&pager->prefetch_word, seen, SYNC_FOR_EVER);
-            continue;
-        }
-        prefetch_run(pager, call); // nobody waits for it
-    }
+    serve(pager, &pager->prefetch_word, CALL_QUEUED_AHEAD, prefetch_run);
     return NULL;
 }
 

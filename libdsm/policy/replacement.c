@@ -59,7 +59,7 @@ void replacement_start(struct replacement *r, struct frame *frames, uint32_t cou
         r->head[i] = r->tail[i] = FRAME_NONE;
     }
     for (uint32_t i = 0; i < count; i++) {
-        frames[i] = (struct frame){.used = false};
+        frames[i] = (struct frame){.queue = QUEUE_FREE};
         join(r, i, QUEUE_FREE);
     }
 }
@@ -83,7 +83,6 @@ uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page,
     if (frame != FRAME_NONE) {
         r->frames[frame].page = page;
         r->frames[frame].segment = segment;
-        r->frames[frame].used = true;
         move(r, frame, belongs_to_main(r, ghost) ? QUEUE_MAIN : QUEUE_NEW);
         r->in_use++;
     }
@@ -92,8 +91,7 @@ uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page,
 
 void replacement_remove(struct replacement *r, uint32_t frame)
 {
-    INVARIANT(r->frames[frame].used);
-    r->frames[frame].used = false;
+    INVARIANT(frame_used(&r->frames[frame]));
     r->in_use--;
     move(r, frame, QUEUE_FREE);
 }
@@ -111,13 +109,6 @@ void replacement_age(struct replacement *r, uint32_t frame)
     move(r, frame, QUEUE_AGED);
 }
 
-void replacement_unage(struct replacement *r, uint32_t frame)
-{
-    if (r->frames[frame].queue == QUEUE_AGED) {
-        move(r, frame, QUEUE_MAIN);
-    }
-}
-
 void replacement_touched(struct replacement *r, uint32_t frame, bool first)
 {
     if (r->frames[frame].queue == QUEUE_PROBATION) {
@@ -127,20 +118,41 @@ void replacement_touched(struct replacement *r, uint32_t frame, bool first)
 
 // ---- the choice ----
 
-static void trim(struct replacement *r, replacement_look *look, void *context)
-{
-    for (int i = 0; i < TRIM && r->length[QUEUE_NEW] > r->in_use / NEW_PART; i++) {
-        uint32_t frame = r->head[QUEUE_NEW];
-        (void)look(context, frame, false);
-        move(r, frame, QUEUE_PROBATION);
-    }
-}
-
 struct choice {
     replacement_look *look;
     void *context;
     uint32_t left; // looks
 };
+
+static enum replacement_view look_at(struct choice *choice, uint32_t frame, bool aged)
+{
+    enum replacement_view view = choice->look(choice->context, frame, aged);
+    choice->left = view == REPLACEMENT_STOP ? 0 : choice->left - 1;
+    return view;
+}
+
+static void trim(struct replacement *r, struct choice *choice)
+{
+    for (int i = 0; i < TRIM && r->length[QUEUE_NEW] > r->in_use / NEW_PART && choice->left > 0;
+         i++) {
+        uint32_t frame = r->head[QUEUE_NEW];
+        if (look_at(choice, frame, false) != REPLACEMENT_STOP) {
+            move(r, frame, QUEUE_PROBATION);
+        }
+    }
+}
+
+static uint32_t choose_aged(const struct replacement *r, struct choice *choice)
+{
+    uint32_t frame = r->head[QUEUE_AGED];
+    while (frame != FRAME_NONE && choice->left > 0) {
+        if (look_at(choice, frame, true) == REPLACEMENT_TAKE) {
+            return frame;
+        }
+        frame = r->frames[frame].next;
+    }
+    return FRAME_NONE;
+}
 
 // The first frame of the next `most` in the queue that is to be had. Open pages are given their second chance, on
 // probation or in MAIN.
@@ -149,27 +161,20 @@ static uint32_t round_of(struct replacement *r, enum replacement_queue queue, ui
 {
     for (uint32_t n = 0; n < most && choice->left > 0; n++) {
         uint32_t frame = r->head[queue];
-        choice->left--;
-        switch (choice->look(choice->context, frame, false)) {
+        switch (look_at(choice, frame, false)) {
         case REPLACEMENT_TAKE:
             return frame;
         case REPLACEMENT_PASS:
             move(r, frame, queue == QUEUE_NEW ? QUEUE_PROBATION : queue);
             break;
-        default:
+        case REPLACEMENT_SKIP:
             move(r, frame, queue);
+            break;
+        default:
+            break;
         }
     }
     return FRAME_NONE;
-}
-
-static uint32_t choose_aged(const struct replacement *r, const struct choice *choice)
-{
-    uint32_t frame = r->head[QUEUE_AGED];
-    while (frame != FRAME_NONE && choice->look(choice->context, frame, true) != REPLACEMENT_TAKE) {
-        frame = r->frames[frame].next;
-    }
-    return frame;
 }
 
 uint32_t replacement_choose(struct replacement *r, replacement_look *look, void *context,
@@ -183,7 +188,7 @@ uint32_t replacement_choose(struct replacement *r, replacement_look *look, void 
     if (frame != FRAME_NONE) {
         return frame;
     }
-    trim(r, look, context);
+    trim(r, &choice);
     if (r->length[QUEUE_MAIN] > r->in_use - r->in_use / PROBATION_PART) {
         frame = round_of(r, QUEUE_MAIN, MAIN_LOOKS, &choice);
     }
@@ -198,7 +203,7 @@ uint32_t replacement_sweep(struct replacement *r)
     for (uint32_t i = 0; i < r->count; i++) {
         uint32_t at = r->hand;
         r->hand = at + 1 < r->count ? at + 1 : 0;
-        if (r->frames[at].used) {
+        if (frame_used(&r->frames[at])) {
             return at;
         }
     }

@@ -35,10 +35,14 @@ enum replacement_queue {
 struct frame { // whose page it holds
     uint64_t page;
     uint32_t segment;
-    bool used;
     uint8_t queue;
     uint32_t next, previous; // in its queue
 };
+
+static inline bool frame_used(const struct frame *frame)
+{
+    return frame->queue != QUEUE_FREE;
+}
 
 struct replacement {
     struct frame *frames;
@@ -58,14 +62,13 @@ uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page,
 void replacement_remove(struct replacement *r, uint32_t frame);
 uint32_t replacement_take(struct replacement *r, uint32_t frame); // removes it, for another page
 void replacement_age(struct replacement *r, uint32_t frame); // aged again: to the end of the queue
-void replacement_unage(struct replacement *r, uint32_t frame);
 // Its page was closed, and is touched. first: for the first time ever (it came ahead of any touch).
 void replacement_touched(struct replacement *r, uint32_t frame, bool first);
 
 // Whose page is taken next; FRAME_NONE: no such frame among the next `most` that were looked at. look() says what it
-// finds in a frame: not to be had now (SKIP); open, and closed now for its second chance (PASS); or to be had (TAKE). It may
-// be asked for the same frame again. aged: no second chance is due.
-enum replacement_view { REPLACEMENT_SKIP, REPLACEMENT_PASS, REPLACEMENT_TAKE };
+// finds in a frame: not to be had now (SKIP); open, and closed now for its second chance (PASS); to be had (TAKE); or that
+// enough was looked at (STOP). It may be asked for the same frame again. aged: no second chance is due.
+enum replacement_view { REPLACEMENT_SKIP, REPLACEMENT_PASS, REPLACEMENT_TAKE, REPLACEMENT_STOP };
 typedef enum replacement_view replacement_look(void *context, uint32_t frame, bool aged);
 uint32_t replacement_choose(struct replacement *r, replacement_look *look, void *context,
                             uint32_t most);

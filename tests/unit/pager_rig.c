@@ -227,7 +227,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
         before = now;
         if (state == PAGE_RESIDENT) {
             const struct frame *frame = &rig.pager.replacement.frames[entry->frame];
-            assert_true(frame->used && frame->page == p && frame->segment == segment->index);
+            assert_true(frame_used(frame) && frame->page == p && frame->segment == segment->index);
             assert_true(now != TRAP_READ_WRITE || page_has(entry, PAGE_DIRTY));
             t->resident_bytes += segment->page_bytes;
             in_chunk++;

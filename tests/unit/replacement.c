@@ -33,9 +33,9 @@ static void free_list(void **state)
     uint32_t c = replacement_add(&r, 3, 0, 0);
     assert_int_equal(replacement_add(&r, 4, 13, 0), FRAME_NONE);
     assert_true(a != b && b != c && a != c);
-    assert_true(frames[b].segment == 2 && frames[b].page == UINT64_MAX && frames[b].used);
+    assert_true(frames[b].segment == 2 && frames[b].page == UINT64_MAX && frame_used(&frames[b]));
     replacement_remove(&r, b);
-    assert_false(frames[b].used);
+    assert_false(frame_used(&frames[b]));
     assert_int_equal(replacement_add(&r, 5, 14, 0), b);
     assert_int_equal(replacement_add(&r, 5, 15, 0), FRAME_NONE);
     replacement_start(&r, frames, 0);
@@ -71,16 +71,15 @@ static void aged_in_the_order_aged(void **state)
     assert_aged(&r, (uint32_t[]){f[3], f[0], f[4]}, 3);
     replacement_age(&r, f[3]); // again: to the end
     assert_aged(&r, (uint32_t[]){f[0], f[4], f[3]}, 3);
-    replacement_unage(&r, f[4]); // from the middle
-    replacement_unage(&r, f[4]); // twice is once
+    replacement_remove(&r, f[4]); // from the middle
     assert_aged(&r, (uint32_t[]){f[0], f[3]}, 2);
     replacement_remove(&r, f[0]); // the head
     replacement_age(&r, f[1]);
     assert_aged(&r, (uint32_t[]){f[3], f[1]}, 2);
-    replacement_unage(&r, f[1]); // the tail
+    replacement_remove(&r, f[1]); // the tail
     replacement_age(&r, f[2]);
     assert_aged(&r, (uint32_t[]){f[3], f[2]}, 2);
-    assert_int_equal(replacement_add(&r, 0, 9, 0), f[0]); // a frame used again is not aged
+    assert_int_equal(replacement_add(&r, 0, 9, 0), f[4]); // a frame used again is not aged
     assert_aged(&r, (uint32_t[]){f[3], f[2]}, 2);
 }
 
@@ -140,7 +139,7 @@ static uint32_t model_sweep(struct model *m)
 static void step(struct model *m, struct replacement *r, uint64_t page)
 {
     uint32_t frame = (uint32_t)below(MODEL_FRAMES);
-    switch (below(6)) {
+    switch (below(5)) {
     case 0:
     case 1:
         frame = replacement_add(r, 7, page, 0);
@@ -167,10 +166,6 @@ static void step(struct model *m, struct replacement *r, uint64_t page)
             m->aged[m->aged_count++] = frame;
         }
         break;
-    case 4:
-        replacement_unage(r, frame);
-        model_unage(m, frame);
-        break;
     default:
         assert_int_equal(replacement_sweep(r), model_sweep(m));
     }
@@ -190,7 +185,7 @@ static void random_steps_against_a_model(void **state)
             assert_aged(&r, m.aged, m.aged_count);
             assert_int_equal(r.in_use, m.in_use);
             for (int f = 0; f < MODEL_FRAMES; f++) {
-                assert_int_equal(frames[f].used, m.used[f]);
+                assert_int_equal(frame_used(&frames[f]), m.used[f]);
                 assert_true(!m.used[f] || (frames[f].page == m.page[f] && frames[f].segment == 7));
             }
         }
@@ -203,14 +198,18 @@ struct stage {
     struct frame frames[MODEL_FRAMES];
     bool open[1 << 12], kept[1 << 12];
     unsigned looks;
+    unsigned enough; // so many looks; 0: no end
 };
 
 static enum replacement_view look(void *context, uint32_t frame, bool aged)
 {
     struct stage *s = context;
     uint64_t page = s->frames[frame].page;
+    if (s->enough > 0 && s->looks == s->enough) {
+        return REPLACEMENT_STOP;
+    }
     s->looks++;
-    assert_true(s->frames[frame].used);
+    assert_true(frame_used(&s->frames[frame]));
     if (s->kept[page]) {
         return REPLACEMENT_SKIP;
     }
@@ -242,10 +241,19 @@ static void bring(struct stage *s, uint64_t page)
     s->open[page] = true;
 }
 
+static void fill(struct stage *s)
+{
+    *s = (struct stage){.looks = 0};
+    replacement_start(&s->r, s->frames, MODEL_FRAMES);
+    for (uint64_t page = 0; page < MODEL_FRAMES; page++) {
+        bring(s, page);
+    }
+}
+
 static uint32_t frame_of(const struct stage *s, uint64_t page)
 {
     for (uint32_t i = 0; i < MODEL_FRAMES; i++) {
-        if (s->frames[i].used && s->frames[i].page == page) {
+        if (frame_used(&s->frames[i]) && s->frames[i].page == page) {
             return i;
         }
     }
@@ -291,11 +299,7 @@ static void what_a_choice_does(void **state)
 {
     (void)state;
     static struct stage s;
-    s = (struct stage){.looks = 0};
-    replacement_start(&s.r, s.frames, MODEL_FRAMES);
-    for (uint64_t page = 0; page < MODEL_FRAMES; page++) {
-        bring(&s, page);
-    }
+    fill(&s);
     assert_int_equal(s.looks, 0);
     replacement_age(&s.r, frame_of(&s, 30));
     replacement_age(&s.r, frame_of(&s, 20));
@@ -316,16 +320,33 @@ static void what_a_choice_does(void **state)
     assert_int_equal(take(&s), 5);
 }
 
+// A choice that is told that it is enough ends there: nothing more is closed, or moved.
+static void enough_is_enough(void **state)
+{
+    (void)state;
+    static struct stage s;
+    for (unsigned enough = 1; enough < MODEL_FRAMES; enough++) {
+        fill(&s);
+        replacement_age(&s.r, frame_of(&s, 7));
+        for (uint64_t page = 0; page < MODEL_FRAMES; page++) {
+            s.kept[page] = true;
+        }
+        s.enough = enough;
+        assert_int_equal(take(&s), UINT64_MAX);
+        assert_int_equal(s.looks, enough);
+        assert_int_equal(take(&s), UINT64_MAX);
+        assert_int_equal(s.looks, enough);
+        assert_int_equal(s.r.length[QUEUE_AGED], 1);
+        assert_in_range(s.r.length[QUEUE_PROBATION], 0, 2); // what was trimmed before
+    }
+}
+
 // First touches of what came ahead do not count as second ones.
 static void a_late_first_touch_is_a_first(void **state)
 {
     (void)state;
     static struct stage s;
-    s = (struct stage){.looks = 0};
-    replacement_start(&s.r, s.frames, MODEL_FRAMES);
-    for (uint64_t page = 0; page < MODEL_FRAMES; page++) {
-        bring(&s, page);
-    }
+    fill(&s);
     assert_int_equal(take(&s), 0);
     uint32_t one = frame_of(&s, 1);
     assert_int_equal(s.frames[one].queue, QUEUE_PROBATION);
@@ -354,8 +375,6 @@ static void queues_hold_together(void **state)
             bring(&s, page);
         } else if (below(20) == 0) {
             replacement_age(&s.r, frame);
-        } else if (below(20) == 0) {
-            replacement_unage(&s.r, frame);
         } else {
             hit(&s, page);
         }
@@ -366,7 +385,6 @@ static void queues_hold_together(void **state)
             for (uint32_t f = s.r.head[q]; f != FRAME_NONE; f = s.frames[f].next) {
                 assert_int_equal(s.frames[f].queue, q);
                 assert_int_equal(s.frames[f].previous, before);
-                assert_int_equal(s.frames[f].used, q != QUEUE_FREE);
                 before = f;
                 n++;
             }
@@ -387,6 +405,7 @@ int main(void)
         cmocka_unit_test(random_steps_against_a_model),
         cmocka_unit_test(a_scan_passes_by),
         cmocka_unit_test(what_a_choice_does),
+        cmocka_unit_test(enough_is_enough),
         cmocka_unit_test(a_late_first_touch_is_a_first),
         cmocka_unit_test(queues_hold_together),
     };

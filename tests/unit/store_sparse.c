@@ -64,16 +64,9 @@ static void test_zeros_are_counted(void **state)
 
 int main(void)
 {
-    int failed = 0;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_take_no_index, rig_setup, rig_teardown),
         cmocka_unit_test_setup_teardown(test_zeros_are_counted, rig_setup, rig_teardown),
     };
-    for (int medium = 0; medium < RIG_MEDIA; medium++) {
-        rig_medium = (enum rig_medium)medium;
-        if (rig_medium_usable(rig_medium)) {
-            failed += cmocka_run_group_tests_name(rig_medium_names[medium], tests, NULL, NULL);
-        }
-    }
-    return failed;
+    return rig_run_on_media(tests, sizeof tests / sizeof tests[0]);
 }
