@@ -63,6 +63,12 @@ enum {
     LIMIT_STORES = 8, // that hold one session's segments
     LIMIT_PLACEMENT_ROWS = 64,
     LIMIT_RUN_PIECES = 8, // physical runs of a virtual one: stripes of 128 KiB
+
+    // Migration.
+    LIMIT_CAPSULE_BYTES = 16 << 20, // before it is sealed
+    LIMIT_CAPSULE_SEGMENTS = 64,    // code, heap and stack among them
+    LIMIT_CAPSULE_TASK_BYTES = 4096,
+    LIMIT_BUILD_ID_BYTES = 64,
 };
 
 #define LIMIT_LANE_BYTES (1ULL << 40) // a connection is replaced before its 2^40th byte

@@ -30,6 +30,7 @@ static const struct {
     {"create", "make a segment", dsmctl_create},
     {"delete", "delete a segment and its pages", dsmctl_delete},
     {"check", "check a store that no dsmd uses", dsmctl_check},
+    {"capsule", "show a capsule: the sealed state of a program on its way", dsmctl_capsule},
     {"settings", "show every setting of both ends, with its value and who set it", dsmctl_settings},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -22,6 +22,7 @@ dsmctl_command dsmctl_stat;
 dsmctl_command dsmctl_create;
 dsmctl_command dsmctl_delete;
 dsmctl_command dsmctl_check;
+dsmctl_command dsmctl_capsule;
 dsmctl_command dsmctl_settings;
 
 // Says on standard error what went wrong, after the command's name; returns DSMCTL_FAILED.

@@ -18,11 +18,11 @@ libdsm/trap:     libdsm/sync
 libdsm/stat:     libdsm/sync libdsm/include
 libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc
 libdsm/pager:    libdsm/settings.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
-libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include rpc/noise.h rpc/keyfile.h rpc/wire.h rpc/limits.h rpc/failure.h rpc/deadline.h
 libdsm/.:        libdsm rpc
 rpc:
 server:          rpc
-tools:           rpc server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include server/store
+tools:           rpc server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store
 bpf:
 tests:           rpc server libdsm tools bpf
 '
