@@ -50,9 +50,19 @@ struct lane_counts {     // of this lane, by its owner
     uint64_t requests;
 };
 
+struct lane_times {     // where a request's time went, added up by the owner's operations
+    uint64_t io_ns;     // sending, and waiting for bytes
+    uint64_t cipher_ns; // sealing and opening, at this end
+    // As the answers' headers say.
+    uint64_t server_ns;        // at the server, its cipher included
+    uint64_t server_cipher_ns; // of these
+    uint64_t data_bytes;       // of payload, opened
+};
+
 struct lane { // the head of every implementation's struct
     const struct lane_ops *ops;
     struct lane_counts counts;
+    struct lane_times *times; // the owner's; NULL: nothing is timed
 };
 
 // Each takes over fd and both cipher states (on failure, too, they are released). fd: connected stream socket.

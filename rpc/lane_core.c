@@ -23,6 +23,7 @@ void lane_core_init(struct lane_core *core, const struct lane_ops *ops, struct n
 {
     core->lane.ops = ops;
     core->lane.counts = (struct lane_counts){0};
+    core->lane.times = NULL;
     core->seal = seal;
     core->open = open;
     core->oldest = 0;
@@ -88,6 +89,7 @@ static bool says_close(const struct wire_header *header)
 int lane_core_answer(struct lane_core *core, const uint8_t *sealed, struct wire_header *header)
 {
     struct wire_header answer;
+    int64_t begun = lane_core_clock(core);
     int error = record_header_open(core->open, sealed, &answer);
     if (error == 0 && says_close(&answer)) {
         error = -ESHUTDOWN;
@@ -102,6 +104,11 @@ int lane_core_answer(struct lane_core *core, const uint8_t *sealed, struct wire_
     core->asked--;
     core->left = answer.length;
     core->lane.counts.received_bytes += WIRE_HEADER_SEALED_BYTES;
+    lane_core_cipher_time(core, begun);
+    if (core->lane.times != NULL) {
+        core->lane.times->server_ns += answer.server_ns;
+        core->lane.times->server_cipher_ns += answer.cipher_ns;
+    }
     *header = answer;
     return 0;
 }
@@ -114,12 +121,17 @@ size_t lane_core_record_bytes(const struct lane_core *core)
 ssize_t lane_core_record(struct lane_core *core, const uint8_t *sealed, void *to)
 {
     uint32_t bytes = record_plain_bytes(core->left);
+    int64_t begun = lane_core_clock(core);
     int error = noise_open(core->open, sealed, (size_t)bytes + LIMIT_SEAL_BYTES, to);
     if (error != 0) {
         return lane_core_fail(core, error);
     }
     core->left -= bytes;
     core->lane.counts.received_bytes += (uint64_t)bytes + LIMIT_SEAL_BYTES;
+    lane_core_cipher_time(core, begun);
+    if (core->lane.times != NULL) {
+        core->lane.times->data_bytes += bytes;
+    }
     return (ssize_t)bytes;
 }
 

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "rpc/deadline.h"
 #include "rpc/lane.h"
 #include "rpc/record.h"
 
@@ -24,6 +25,24 @@ struct lane_core {
     bool dead;
     atomic_bool shut; // the one field that another thread may write
 };
+
+// Now, or 0 when nothing is timed; and what passed since then.
+static inline int64_t lane_core_clock(const struct lane_core *core)
+{
+    return core->lane.times != NULL ? deadline_now() : 0;
+}
+static inline void lane_core_cipher_time(struct lane_core *core, int64_t begun)
+{
+    if (begun != 0) {
+        core->lane.times->cipher_ns += (uint64_t)(deadline_now() - begun);
+    }
+}
+static inline void lane_core_io_time(struct lane_core *core, int64_t begun)
+{
+    if (begun != 0) {
+        core->lane.times->io_ns += (uint64_t)(deadline_now() - begun);
+    }
+}
 
 // Takes over the ciphers.
 void lane_core_init(struct lane_core *core, const struct lane_ops *ops, struct noise_cipher *seal,

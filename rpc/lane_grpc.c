@@ -156,12 +156,16 @@ static int lane_grpc_send(struct lane *base, const struct wire_header *header,
     if (error == 0 && !lane->good[SEND]) {
         error = -ECONNRESET;
     }
+    int64_t begun = lane_core_clock(&lane->core);
     if (error == 0) {
         error = seal_message(lane, &source, bytes);
     }
+    lane_core_cipher_time(&lane->core, begun);
+    begun = lane_core_clock(&lane->core);
     if (error == 0) {
         error = start_send(lane);
     }
+    lane_core_io_time(&lane->core, begun);
     if (error != 0) {
         return lane_core_fail(&lane->core, error);
     }
@@ -247,7 +251,9 @@ static int lane_grpc_receive(struct lane *base, struct wire_header *header, int6
     if (error != 0) {
         return error;
     }
+    int64_t begun = lane_core_clock(&lane->core);
     error = message_begin(lane, deadline);
+    lane_core_io_time(&lane->core, begun);
     if (error != 0) {
         return lane_core_fail(&lane->core, error);
     }

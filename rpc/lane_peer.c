@@ -26,6 +26,8 @@
 #include <signal.h>
 #include <sys/socket.h>
 
+#include "rpc/deadline.h"
+
 const struct lane_wear lane_wear_product = {
     .records = 1ULL << LIMIT_LANE_RECORDS_LOG2,
     .bytes = LIMIT_LANE_BYTES,
@@ -38,6 +40,12 @@ int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
         return -ENOTCONN;
     }
     return peer->ops->answer(peer, header, pieces, count);
+}
+
+struct lane_cost lane_peer_cost(const struct lane_peer *peer)
+{
+    return (struct lane_cost){.ns = (uint64_t)(deadline_now() - peer->arrived),
+                              .cipher_ns = peer->cipher_ns};
 }
 
 void lane_peer_shut(struct lane_peer *peer, int reason)
@@ -82,6 +90,7 @@ int lane_peer_open_header(struct lane_peer *peer, const uint8_t *sealed,
                           struct wire_header *request)
 {
     struct wire_header header;
+    int64_t arrived = deadline_now();
     if (peer_worn(peer)) {
         return -ESTALE;
     }
@@ -90,6 +99,7 @@ int lane_peer_open_header(struct lane_peer *peer, const uint8_t *sealed,
         return -EBADMSG;
     }
     atomic_fetch_add(&peer->opened_bytes, WIRE_HEADER_SEALED_BYTES);
+    peer->arrived = arrived;
     *request = header;
     return 0;
 }
@@ -123,10 +133,28 @@ int lane_intake_took(struct lane_intake *intake, struct lane_peer *peer, size_t 
     return 0;
 }
 
+static uint32_t nanoseconds(int64_t ns)
+{
+    return ns < 0 ? 0 : ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
+}
+
+// The header says how long the request was here and how long its answer was sealed, so it is sealed after the data that leaves with
+// it, in the place, and with the number, before them.
 int lane_peer_seal(struct lane_peer *peer, struct record_source *answer, uint8_t *to,
                    size_t capacity, size_t *bytes)
 {
     size_t done = 0;
+    struct wire_header header;
+    int64_t begun = 0;
+    if (answer->header != NULL && capacity >= WIRE_HEADER_SEALED_BYTES) { // sealed last
+        header = *answer->header;
+        begun = deadline_now();
+        int error = record_source_pass_header(answer);
+        if (error != 0) {
+            return error;
+        }
+        done = WIRE_HEADER_SEALED_BYTES;
+    }
     size_t next = record_source_bytes(answer);
     while (next > 0 && done + next <= capacity) {
         int error = record_source_seal(answer, to + done);
@@ -135,6 +163,15 @@ int lane_peer_seal(struct lane_peer *peer, struct record_source *answer, uint8_t
         }
         done += next;
         next = record_source_bytes(answer);
+    }
+    if (begun != 0) {
+        int64_t now = deadline_now();
+        header.server_ns = nanoseconds(now - peer->arrived);
+        header.cipher_ns = peer->cipher_ns = nanoseconds(now - begun);
+        int error = record_header_seal_late(answer->cipher, &header, to);
+        if (error != 0) {
+            return error;
+        }
     }
     peer->sealed_bytes += done;
     *bytes = done;

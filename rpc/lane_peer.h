@@ -45,6 +45,8 @@ struct lane_peer {
     struct lane_wear wear;         // const
     _Atomic uint64_t opened_bytes; // sealed bytes of requests that opened
     uint64_t sealed_bytes;         // M
+    int64_t arrived;               // M: CLOCK_MONOTONIC when the present request was there
+    uint32_t cipher_ns;            // M: of the present answer
     _Atomic int reason;            // 0 while the peer lives; set once
 };
 

@@ -49,6 +49,12 @@ struct lane_front *lane_grpc_front_create(const struct lane_service *service, in
 // them. Only from within message(), on its thread. 0, or -ENOTCONN when the peer is dead (closed() will follow).
 int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
                      const struct iovec *pieces, int count);
+// What the request that was answered last has cost: from its arrival until now, and the sealing of the first portion of its answer. Only from
+// within message(), after the answer.
+struct lane_cost {
+    uint64_t ns, cipher_ns;
+};
+struct lane_cost lane_peer_cost(const struct lane_peer *peer);
 // Ends the peer from any thread that holds a reference by way of not having seen closed() yet: reads and writes
 // stop, closed() follows on the front's own thread.
 void lane_peer_shut(struct lane_peer *peer, int reason);

@@ -103,6 +103,7 @@ static int sock_stalled(struct lane_sock *sock, long result, short events, int64
 
 static int sock_push(struct lane_sock *sock, size_t bytes, int64_t deadline)
 {
+    int64_t begun = lane_core_clock(&sock->core);
     for (size_t sent = 0; sent < bytes;) {
         long result = sys_send(sock->fd, sock->out + sent, bytes - sent);
         if (result >= 0) {
@@ -114,6 +115,7 @@ static int sock_push(struct lane_sock *sock, size_t bytes, int64_t deadline)
             return lane_core_fail(&sock->core, error);
         }
     }
+    lane_core_io_time(&sock->core, begun);
     return 0;
 }
 
@@ -121,6 +123,7 @@ static int sock_push(struct lane_sock *sock, size_t bytes, int64_t deadline)
 static int sock_seal(struct lane_sock *sock, struct record_source *source, size_t *bytes)
 {
     size_t used = 0;
+    int64_t begun = lane_core_clock(&sock->core);
     for (size_t next = record_source_bytes(source); next > 0 && used + next <= OUT_BYTES;
          next = record_source_bytes(source)) {
         int error = record_source_seal(source, sock->out + used);
@@ -130,6 +133,7 @@ static int sock_seal(struct lane_sock *sock, struct record_source *source, size_
         used += next;
     }
     *bytes = used;
+    lane_core_cipher_time(&sock->core, begun);
     return 0;
 }
 
@@ -175,6 +179,7 @@ static void sock_make_room(struct lane_sock *sock, size_t need)
 static int sock_pull(struct lane_sock *sock, size_t need, int64_t deadline)
 {
     sock_make_room(sock, need);
+    int64_t begun = sock->in_end - sock->in_start < need ? lane_core_clock(&sock->core) : 0;
     while (sock->in_end - sock->in_start < need) {
         long result = sys_receive(sock->fd, sock->in + sock->in_end, IN_BYTES - sock->in_end);
         if (result > 0) {
@@ -186,6 +191,7 @@ static int sock_pull(struct lane_sock *sock, size_t need, int64_t deadline)
             return lane_core_fail(&sock->core, error);
         }
     }
+    lane_core_io_time(&sock->core, begun);
     return 0;
 }
 

@@ -4,7 +4,7 @@
 // rows of tokens, a handshake that walks a row, and the cipher states that it ends in.
 // Source: the Noise Protocol Framework, revision 34. Only this room and keyfile.c see libsodium.
 //
-// Threads: a handshake or cipher state is used by one thread at a time. noise_seal() and noise_open()
+// Threads: a handshake or cipher state is used by one thread at a time. noise_seal(), its kin, and noise_open()
 // are async-signal-safe; nothing else here is.
 #ifndef RPC_NOISE_H
 #define RPC_NOISE_H
@@ -72,6 +72,10 @@ void noise_cipher_destroy(struct noise_cipher **cipher);
 // Seals `bytes` of plain into sealed (bytes + NOISE_TAG_BYTES; may be the same address). Uses up one
 // nonce. -EOVERFLOW at the end of the nonce range, -ENOTCONN without a key.
 int noise_seal(struct noise_cipher *cipher, const void *plain, size_t bytes, void *sealed);
+// Leaves out one record, which is sealed once what follows it has been: reserve uses up its nonce, seal_reserved seals
+// with it. At most one is left out at a time. -EBUSY: one is; -EINVAL: none is.
+int noise_reserve(struct noise_cipher *cipher);
+int noise_seal_reserved(struct noise_cipher *cipher, const void *plain, size_t bytes, void *sealed);
 // Opens sealed_bytes (tag included) into plain (may be the same address). -EBADMSG: not authentic; the
 // cipher state is dead from then on (every later call is -ENOTCONN): one failed record ends a session.
 int noise_open(struct noise_cipher *cipher, const void *sealed, size_t sealed_bytes, void *plain);

@@ -166,6 +166,7 @@ int noise_cipher_set_key(struct noise_cipher *cipher, enum noise_suite suite,
     }
     cipher->suite = (uint8_t)suite;
     cipher->nonce = 0;
+    cipher->reserved = UINT64_MAX;
     cipher->keyed = true;
     return 0;
 }
@@ -178,12 +179,12 @@ void noise_cipher_clear(struct noise_cipher *cipher)
 
 // Four zero bytes, then the counter: big-endian for AES-GCM, little-endian for ChaChaPoly (section
 // 12).
-static void nonce_encode(const struct noise_cipher *cipher, uint8_t to[NONCE_BYTES])
+static void nonce_encode(const struct noise_cipher *cipher, uint64_t nonce, uint8_t to[NONCE_BYTES])
 {
     memset(to, 0, 4);
     for (unsigned i = 0; i < 8; i++) {
         unsigned byte = cipher->suite == NOISE_AESGCM ? 7 - i : i;
-        to[4 + i] = (uint8_t)(cipher->nonce >> (8 * byte));
+        to[4 + i] = (uint8_t)(nonce >> (8 * byte));
     }
 }
 
@@ -196,19 +197,14 @@ static int cipher_check(const struct noise_cipher *cipher)
     return cipher->nonce == UINT64_MAX ? -EOVERFLOW : 0;
 }
 
-int noise_seal_with(struct noise_cipher *cipher, const void *associated, size_t associated_bytes,
-                    const void *plain, size_t bytes, void *sealed)
+static int seal_as(struct noise_cipher *cipher, uint64_t number, const void *associated,
+                   size_t associated_bytes, const void *plain, size_t bytes, void *sealed)
 {
-    int error = cipher_check(cipher);
-    if (error != 0) {
-        return error;
-    }
     if (bytes > NOISE_MESSAGE_MAX - NOISE_TAG_BYTES) {
         return -EMSGSIZE;
     }
     uint8_t nonce[NONCE_BYTES];
-    nonce_encode(cipher, nonce);
-    cipher->nonce++;
+    nonce_encode(cipher, number, nonce);
     if (cipher->suite == NOISE_AESGCM) {
         (void)crypto_aead_aes256gcm_encrypt_afternm(sealed, NULL, plain, bytes, associated,
                                                     associated_bytes, NULL, nonce,
@@ -219,6 +215,42 @@ int noise_seal_with(struct noise_cipher *cipher, const void *associated, size_t 
                                                         cipher->key.chacha);
     }
     return 0;
+}
+
+int noise_seal_with(struct noise_cipher *cipher, const void *associated, size_t associated_bytes,
+                    const void *plain, size_t bytes, void *sealed)
+{
+    int error = cipher_check(cipher);
+    error = error != 0 ? error
+                       : seal_as(cipher, cipher->nonce, associated, associated_bytes, plain, bytes,
+                                 sealed);
+    cipher->nonce += error == 0;
+    return error;
+}
+
+int noise_reserve(struct noise_cipher *cipher)
+{
+    int error = cipher_check(cipher);
+    if (error == 0 && cipher->reserved != UINT64_MAX) {
+        error = -EBUSY;
+    }
+    if (error == 0) {
+        cipher->reserved = cipher->nonce++;
+    }
+    return error;
+}
+
+int noise_seal_reserved(struct noise_cipher *cipher, const void *plain, size_t bytes, void *sealed)
+{
+    if (!cipher->keyed) {
+        return -ENOTCONN;
+    }
+    uint64_t number = cipher->reserved;
+    if (number == UINT64_MAX) {
+        return -EINVAL;
+    }
+    cipher->reserved = UINT64_MAX; // whatever comes: a nonce is used once
+    return seal_as(cipher, number, NULL, 0, plain, bytes, sealed);
 }
 
 int noise_open_with(struct noise_cipher *cipher, const void *associated, size_t associated_bytes,
@@ -235,7 +267,7 @@ int noise_open_with(struct noise_cipher *cipher, const void *associated, size_t 
     uint8_t none; // libsodium takes a NULL result for "verify only"; an empty one is something else
     uint8_t *to = plain != NULL ? plain : &none;
     uint8_t nonce[NONCE_BYTES];
-    nonce_encode(cipher, nonce);
+    nonce_encode(cipher, cipher->nonce, nonce);
     int result;
     if (cipher->suite == NOISE_AESGCM) {
         result =

@@ -40,6 +40,7 @@ struct noise_cipher {
         uint8_t chacha[NOISE_KEY_BYTES];
     } key;
     uint64_t nonce;                     // the next one; UINT64_MAX is never used
+    uint64_t reserved;                  // one that is still to be sealed with; UINT64_MAX: none
     struct noise_cipher_region *region; // NULL: part of a handshake
     uint8_t suite;                      // enum noise_suite
     bool keyed;

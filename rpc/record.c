@@ -86,6 +86,19 @@ int record_source_seal(struct record_source *source, uint8_t *to)
     return noise_seal(source->cipher, gather(source, to, bytes), bytes, to);
 }
 
+int record_source_pass_header(struct record_source *source)
+{
+    source->header = NULL;
+    return noise_reserve(source->cipher);
+}
+
+int record_header_seal_late(struct noise_cipher *cipher, const struct wire_header *header,
+                            uint8_t *to)
+{
+    wire_header_encode(header, to);
+    return noise_seal_reserved(cipher, to, WIRE_HEADER_BYTES, to);
+}
+
 int record_header_open(struct noise_cipher *cipher, const uint8_t *sealed,
                        struct wire_header *header)
 {

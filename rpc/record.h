@@ -35,6 +35,10 @@ int record_source_start(struct record_source *source, struct noise_cipher *ciphe
 size_t record_source_bytes(const struct record_source *source);
 // Seals the next record into `to` (room for record_source_bytes). 0 or noise_seal's error.
 int record_source_seal(struct record_source *source, uint8_t *to);
+// Leaves out the header, which is the next record: it is sealed later, in its place. 0 or -errno.
+int record_source_pass_header(struct record_source *source);
+int record_header_seal_late(struct noise_cipher *cipher, const struct wire_header *header,
+                            uint8_t *to);
 
 // Plain bytes of the next record of a payload of which `left` bytes are to come; 0 at its end.
 static inline uint32_t record_plain_bytes(uint32_t left)

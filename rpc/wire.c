@@ -184,7 +184,12 @@ void wire_header_encode(const struct wire_header *header, uint8_t *to)
     put(&w, header->count, 4);
     put(&w, header->done, 4);
     put(&w, header->version, 8);
-    put(&w, header->hint, 8);
+    if ((header->op & WIRE_ANSWER) != 0) {
+        put(&w, header->server_ns, 4);
+        put(&w, header->cipher_ns, 4);
+    } else {
+        put(&w, header->hint, 8);
+    }
     put_bytes(&w, header->map, sizeof header->map);
 }
 
@@ -202,7 +207,12 @@ int wire_header_decode(const uint8_t *from, struct wire_header *header)
     h.count = (uint32_t)get(&r, 4);
     h.done = (uint32_t)get(&r, 4);
     h.version = get(&r, 8);
-    h.hint = get(&r, 8);
+    if ((h.op & WIRE_ANSWER) != 0) {
+        h.server_ns = (uint32_t)get(&r, 4);
+        h.cipher_ns = (uint32_t)get(&r, 4);
+    } else {
+        h.hint = get(&r, 8);
+    }
     get_bytes(&r, h.map, sizeof h.map);
     unsigned op = h.op & ~(unsigned)WIRE_ANSWER;
     if (op < WIRE_ATTACH || op > WIRE_LAST_OP || h.status >= WIRE_STATUS_COUNT) {

@@ -93,7 +93,14 @@ struct wire_header {
     uint32_t done;  // answers: pages that were done before the one that failed
     uint64_t
         version; // WRITE, DISCARD, GIVE_UP, ALLOCATE: version given to every page; answers: highest applied to the segment
-    uint64_t hint; // READ: page that will probably be asked for next, or WIRE_NO_HINT
+    union {
+        uint64_t hint; // READ: page that will probably be asked for next, or WIRE_NO_HINT
+        struct {       // answers
+            uint32_t
+                server_ns; // from the request's arrival to the first byte of this; at most UINT32_MAX
+            uint32_t cipher_ns; // of these, spent in the server's cipher
+        };
+    };
     uint8_t map[WIRE_MAP_BYTES];
 };
 #define WIRE_NO_HINT UINT64_MAX

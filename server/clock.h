@@ -7,11 +7,16 @@
 #include <stdint.h>
 #include <time.h>
 
-static inline int64_t clock_now_ms(void) // monotonic
+static inline int64_t clock_now_ns(void) // monotonic
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline int64_t clock_now_ms(void)
+{
+    return clock_now_ns() / 1000000;
 }
 
 #endif

@@ -34,6 +34,7 @@
 #include "rpc/embedded.h"
 #include "server/clock.h"
 #include "server/listener_internal.h"
+#include "server/probes.h"
 
 enum { EVENTS = 256 };
 
@@ -68,6 +69,7 @@ void pending_release(struct listener *listener, struct pending *pending)
 void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms, bool failed,
                   const char *why)
 {
+    probe_handshake_refuse(pending->refused, (u64)(clock_now_ns() - pending->accepted_ns));
     if (failed) {
         rate_failed(&listener->rate, &pending->address, now_ms);
     }
@@ -140,6 +142,8 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
     pending->address = key;
     memcpy(pending->text, text, sizeof text);
     pending->deadline_ms = now_ms + LIMIT_HANDSHAKE_MS;
+    pending->accepted_ns = clock_now_ns();
+    pending->refused = WIRE_OK;
     pending->silent = true;
     pending->proven = false;
     handshake_start(pending->handshake, fd);

@@ -48,7 +48,9 @@ struct pending { // a connection that is not a lane yet
     struct wire_attached attached;
     struct address_key address;
     char text[INET6_ADDRSTRLEN];
+    int64_t accepted_ns; // CLOCK_MONOTONIC
     int64_t deadline_ms;
+    uint32_t refused; // enum wire_status that it was told; WIRE_OK: none
     uint32_t interest;
     int fd;
     bool silent;  // message 1 is not complete

@@ -18,7 +18,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "server/clock.h"
 #include "server/listener_internal.h"
+#include "server/probes.h"
 
 static enum wire_status judge(struct listener *listener, struct pending *pending, char *text,
                               size_t bytes)
@@ -64,6 +66,7 @@ static enum handshake_state open_and_judge(struct listener *listener, struct pen
     }
     enum wire_status status = judge(listener, pending, text, sizeof text);
     if (status != WIRE_OK) {
+        pending->refused = status;
         log_hostile(options->log, now_ms, "refused %s: %s", pending->text, text);
     }
     state = handshake_verdict(pending->handshake, status, status == WIRE_OK ? NULL : text);
@@ -74,6 +77,7 @@ static enum handshake_state say_attached(struct listener *listener, struct pendi
                                          enum wire_status status, int64_t now_ms)
 {
     if (status != WIRE_OK) {
+        pending->refused = status;
         log_hostile(listener->options.log, now_ms, "refused a lane of %s: %s", pending->text,
                     pending->attached.text);
     }
@@ -118,6 +122,18 @@ static enum handshake_state attach(struct listener *listener, struct pending *pe
                              : say_attached(listener, pending, status, now_ms);
 }
 
+static void tell_accepted(const struct listener *listener, const struct pending *pending)
+{
+    struct key_grant grant;
+    if (probe_handshake_accept_on() &&
+        service_grant(listener->options.service, handshake_client_key(pending->handshake),
+                      &grant)) {
+        const struct wire_hello *hello = handshake_hello(pending->handshake);
+        probe_handshake_accept(hello->role, hello->lane_kind,
+                               (u64)(clock_now_ns() - pending->accepted_ns), grant.principal);
+    }
+}
+
 static void hand_over(struct listener *listener, struct pending *pending, int64_t now_ms)
 {
     const struct listener_options *options = &listener->options;
@@ -125,6 +141,7 @@ static void hand_over(struct listener *listener, struct pending *pending, int64_
     struct noise_cipher *receive;
     bool grpc = handshake_hello(pending->handshake)->lane_kind == WIRE_LANE_GRPC;
     const struct wire_attach who = *handshake_attach(pending->handshake);
+    tell_accepted(listener, pending);
     struct service_lane *lane = pending->lane;
     int fd = pending->fd;
     char from[sizeof pending->text];

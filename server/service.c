@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "server/clock.h"
+#include "server/probes.h"
 
 struct wire_header service_answer(const struct wire_header *request, enum wire_status status)
 {
@@ -31,7 +32,6 @@ struct wire_header service_answer(const struct wire_header *request, enum wire_s
         .epoch = request->epoch,
         .page = request->page,
         .count = request->count,
-        .hint = WIRE_NO_HINT,
     };
 }
 
@@ -61,9 +61,22 @@ static bool thread_registered(const struct service *service)
     return true;
 }
 
-static void answer_alone(struct lane_peer *peer, const struct wire_header *answer)
+void service_reply(struct lane_peer *peer, const struct wire_header *request,
+                   const struct wire_header *answer, const struct iovec *pieces, int count)
 {
-    (void)lane_peer_answer(peer, answer, NULL, 0); // a dead peer is the front's business
+    (void)lane_peer_answer(peer, answer, pieces, count); // a dead peer is the front's business
+    if (probe_request_done_on()) {
+        struct lane_cost cost = lane_peer_cost(peer);
+        probe_request_done(request->op, request->segment, request->page, request->count,
+                           request->op == WIRE_WRITE ? request->length : answer->length,
+                           answer->status, cost.ns, cost.cipher_ns);
+    }
+}
+
+static void answer_alone(struct lane_peer *peer, const struct wire_header *request,
+                         const struct wire_header *answer)
+{
+    service_reply(peer, request, answer, NULL, 0);
 }
 
 static void serve_read(struct service_lane *lane, struct lane_peer *peer,
@@ -74,7 +87,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(peer, &answer);
+        answer_alone(peer, request, &answer);
         return;
     }
     struct iovec pieces[LIMIT_RUN_PAGES];
@@ -87,13 +100,13 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
         uint32_t done = answer.done; // these the client asks for again
         answer = service_answer(request, status_of(error));
         answer.done = done;
-        answer_alone(peer, &answer);
+        answer_alone(peer, request, &answer);
     } else {
         unsigned sent = wire_map_count(answer.map, request->count);
         answer.length = sent * hold.page_bytes;
         answer.done = request->count;
         answer.version = store_segment_highest(hold.segment);
-        (void)lane_peer_answer(peer, &answer, pieces, (int)sent);
+        service_reply(peer, request, &answer, pieces, (int)sent);
         store_read_end(store);
         atomic_fetch_add_explicit(&service->pages_read, request->count, memory_order_relaxed);
     }
@@ -208,7 +221,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(peer, &answer);
+        answer_alone(peer, request, &answer);
         return;
     }
     enum wire_status status = change_pages(store, &hold, request, payload, &answer.done);
@@ -218,7 +231,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     }
     answer.version = store_segment_highest(hold.segment);
     catalog_exit(service->catalog, &hold);
-    answer_alone(peer, &answer);
+    answer_alone(peer, request, &answer);
     atomic_fetch_add_explicit(&service->pages_written, answer.done, memory_order_relaxed);
 }
 
@@ -233,7 +246,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
     struct wire_header answer;
     if (!thread_registered(service)) {
         answer = service_answer(request, WIRE_STORE_ERROR);
-        answer_alone(peer, &answer);
+        answer_alone(peer, request, &answer);
         return;
     }
     switch (request->op) {
@@ -251,7 +264,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
         break;
     default:
         answer = service_answer(request, request->op == WIRE_PING ? WIRE_OK : WIRE_INVALID);
-        answer_alone(peer, &answer);
+        answer_alone(peer, request, &answer);
         break;
     }
 }

@@ -55,6 +55,9 @@ void service_control(struct service_lane *lane, struct lane_peer *peer,
                      const struct wire_header *request, const uint8_t *payload, int64_t now_ms);
 // service.c
 struct wire_header service_answer(const struct wire_header *request, enum wire_status status);
+// Every answer goes out here. A peer that is dead is its front's business.
+void service_reply(struct lane_peer *peer, const struct wire_header *request,
+                   const struct wire_header *answer, const struct iovec *pieces, int count);
 
 // service_lanes.c
 void service_lane_closed(void *user, int reason);

@@ -33,14 +33,19 @@ struct backing_lane {
     enum backing_class class;
     uint32_t number; // of the lane in its session
     _Atomic uint32_t owned;
-    _Atomic uint32_t up;   // connection number while it is up, 0 while the keeper is at work
-    uint32_t connection;   // of the owner: the last one it saw
-    uint64_t next_request; // of the owner
-    struct lane *lane;     // the owner's while up, the keeper's while not
+    _Atomic uint32_t up;        // connection number while it is up, 0 while the keeper is at work
+    _Atomic int64_t down_since; // CLOCK_MONOTONIC
+    uint32_t connection;        // of the owner: the last one it saw
+    uint64_t next_request;      // of the owner
+    struct lane *lane;          // the owner's while up, the keeper's while not
+    bool timed;                 // of the owner: what its requests cost is added to
+    struct lane_times times;
+    uint64_t down_ns; // of the owner, when timed: waited for the connection
 };
 
 struct backing_segment { // what page operations need to know
     uint64_t id;
+    uint32_t number;        // in this process, for probes
     _Atomic uint64_t epoch; // rises when it is opened again after a lapse in which nobody wrote
     uint64_t pages;
     uint32_t page_bytes;
@@ -76,6 +81,8 @@ struct backing_run {
     uint64_t request;
     uint32_t resumes; // of the segment, when it was sent
     uint32_t done;    // pages done so far, from the first
+    int64_t begun;    // when it was sent first
+    uint64_t bytes;   // read: of page data that came
 };
 
 // Breaks a virtual run (page, count, hint, contents) into the physical ones, in order, at most LIMIT_RUN_PIECES; returns
@@ -133,5 +140,7 @@ int backing_fate_errno(enum backing_fate fate);
 enum backing_fate backing_fate_of(const struct placement *placement, uint64_t page);
 void backing_lane_down(
     struct backing_lane *lane); // by its owner: the keeper is to connect it again
+void backing_lane_time(struct backing_lane *lane,
+                       bool timed); // by its owner: from now on, from zero
 
 #endif

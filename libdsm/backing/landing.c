@@ -92,6 +92,7 @@ static int land_data(const struct landing *l)
         }
         left -= (uint32_t)n;
         STAT_ADD(l->lane->backing->stat, bytes_read, n);
+        l->run->bytes += (uint64_t)n;
         if (data != NULL) {
             int error = store_pieces(l, &i, data, (size_t)n, &offset);
             if (error != 0) {

@@ -137,8 +137,18 @@ bool backing_up(const struct backing *backing, enum backing_class class)
 void backing_lane_down(struct backing_lane *lane)
 {
     if (atomic_exchange(&lane->up, 0) != 0) {
+        atomic_store(&lane->down_since, sync_now());
         (void)atomic_fetch_add(&lane->backing->broken, 1);
         sync_wake(&lane->backing->broken, INT_MAX);
+    }
+}
+
+void backing_lane_time(struct backing_lane *lane, bool timed)
+{
+    lane->timed = timed;
+    if (timed) {
+        lane->times = (struct lane_times){0};
+        lane->down_ns = 0;
     }
 }
 

@@ -13,6 +13,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/backing/backing.h"
 #include "libdsm/backing/landing.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/futex.h"
 
 enum { NOT_OPEN_WAIT_MS = 100 };
@@ -32,9 +33,8 @@ static bool passed(int64_t deadline)
     return deadline != SYNC_FOR_EVER && sync_now() >= deadline;
 }
 
-// Waits until the lane is up. 0, -ETIMEDOUT, -ECANCELED (the session stops), or the segment's fate.
-static int wait_up(struct backing_lane *lane, const struct backing_segment *segment,
-                   int64_t deadline)
+static int await_up(struct backing_lane *lane, const struct backing_segment *segment,
+                    int64_t deadline)
 {
     for (;;) {
         int fate = backing_fate_errno(atomic_load(&segment->fate));
@@ -55,6 +55,18 @@ static int wait_up(struct backing_lane *lane, const struct backing_segment *segm
             return -ETIMEDOUT;
         }
     }
+}
+
+// Waits until the lane is up. 0, -ETIMEDOUT, -ECANCELED (the session stops), or the segment's fate.
+static int wait_up(struct backing_lane *lane, const struct backing_segment *segment,
+                   int64_t deadline)
+{
+    int64_t begun = lane->timed ? sync_now() : 0;
+    int error = await_up(lane, segment, deadline);
+    if (lane->timed) {
+        lane->down_ns += (uint64_t)(sync_now() - begun);
+    }
+    return error;
 }
 
 static void count_wire(struct backing_lane *lane, struct lane_counts before)
@@ -117,6 +129,7 @@ static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t
     struct iovec pieces[LIMIT_RUN_PAGES];
     int count = op == WIRE_WRITE ? gather(run, &header, pieces) : 0;
     struct lane_counts before = lane->lane->counts;
+    lane->lane->times = lane->timed ? &lane->times : NULL; // it may be another connection by now
     int error = lane->lane->ops->send(lane->lane, &header, pieces, count, rpc_deadline(deadline));
     count_wire(lane, before);
     if (error != 0) {
@@ -136,6 +149,7 @@ static void start(struct backing_lane *lane, struct backing_run *run, uint16_t o
 {
     run->sent_on = 0;
     run->done = 0;
+    run->begun = sync_now();
     uint32_t up = atomic_load_explicit(&lane->up, memory_order_acquire);
     if (up == 0 || atomic_load(&run->segment->fate) != BACKING_WELL) {
         return; // receive waits for it, or says so: no answer may be left that nobody takes
@@ -251,6 +265,16 @@ static int land_answer(struct backing_lane *lane, struct backing_run *run,
     return error;
 }
 
+static void send_again(struct backing_lane *lane, struct backing_run *run, int error)
+{
+    if (is_cut(error)) {
+        backing_lane_down(lane);
+    }
+    run->sent_on = 0;
+    STAT_ADD(lane->backing->stat, retries, 1);
+    probe_retry(run->store, run->segment->number, run->page + run->done, error);
+}
+
 int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
                          const struct backing_sink *sink, void *context, int64_t deadline)
 {
@@ -274,11 +298,7 @@ int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
             return -EIO;
         }
         if (error == -EAGAIN || is_cut(error)) {
-            if (is_cut(error)) {
-                backing_lane_down(lane);
-            }
-            run->sent_on = 0;
-            STAT_ADD(lane->backing->stat, retries, 1);
+            send_again(lane, run, error);
             if (passed(deadline)) {
                 return -ETIMEDOUT;
             }
@@ -346,11 +366,7 @@ static int change_receive(struct backing_lane *lane, struct backing_run *run, ui
         if (error != -EAGAIN && !is_cut(error)) {
             return error;
         }
-        if (is_cut(error)) {
-            backing_lane_down(lane);
-        }
-        run->sent_on = 0;
-        STAT_ADD(lane->backing->stat, retries, 1);
+        send_again(lane, run, error);
         if (passed(deadline)) {
             return -ETIMEDOUT;
         }

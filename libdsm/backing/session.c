@@ -18,6 +18,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/backing/connect.h"
 #include "libdsm/backing/control.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/futex.h"
 
 enum { BULK_LANES = 3, CALL_LANES = 2, MOST_FAULT_LANES = 32 };
@@ -146,6 +147,8 @@ static bool bring_all_up(struct session *session)
                 return false;
             }
             STAT_ADD(session->backing.stat, reconnects, 1);
+            probe_reconnect(0, lane->number, atomic_load(&lane->up),
+                            (u64)(sync_now() - atomic_load(&lane->down_since)));
         }
     }
     return true;

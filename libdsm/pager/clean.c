@@ -15,6 +15,7 @@
 
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/invariant.h"
 
 enum outcome {
@@ -112,6 +113,18 @@ static void send(struct clean *c)
     }
 }
 
+static void tell(const struct clean *c, const struct backing_run *run, int error)
+{
+    if (probe_clean_run_on()) {
+        uint32_t writes = 0;
+        for (uint64_t i = 0; i < run->done; i++) {
+            writes += wire_map_get(c->was_dirty, (unsigned)(run->page - c->base + i));
+        }
+        probe_clean_run(c->segment->number, run->page, run->done, writes, run->store,
+                        (u64)(sync_now() - run->begun), error);
+    }
+}
+
 static void receive(struct clean *c)
 {
     for (uint32_t i = 0; i < c->run_count; i++) {
@@ -121,6 +134,7 @@ static void receive(struct clean *c)
             fail(c, error, run->page + run->done);
         }
         STAT_ADD(c->pager->stat, clean_pages, run->done);
+        tell(c, run, error);
         lock_acquire(&c->pager->lock);
         settle(c, run);
         lock_release(&c->pager->lock);
@@ -378,6 +392,8 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
     lane = backing_lane_to(lane, run.store);
     backing_write_send(lane, &run, deadline);
     int error = backing_write_receive(lane, &run, deadline);
+    probe_clean_run(victim.segment->number, victim.page, run.done, run.done, run.store,
+                    (u64)(sync_now() - run.begun), error);
     lock_acquire(&pager->lock);
     page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
              error != 0 ? PAGE_DIRTY : 0, PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));

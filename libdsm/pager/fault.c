@@ -14,6 +14,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/pager_errors.h"
+#include "libdsm/stat/probes.h"
 
 enum { SAME_FAULT_MOST = 16 }; // the same touch again and again with nothing to change: not ours
 
@@ -61,8 +62,11 @@ int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page,
         sync_wake(wake, 1);
     }
     if (mask == NULL) { // else of a fault: count_fault()
+        int64_t begun = sync_now();
         STAT_ADD(pager->stat, waits, 1);
-        return sync_wait(&entry->word, word, deadline);
+        int woken = sync_wait(&entry->word, word, deadline);
+        probe_wait(segment->number, page, 0, (u64)(sync_now() - begun));
+        return woken;
     }
     sync_mask ours = sync_block_signals();
     sync_restore_signals(*mask);
@@ -72,6 +76,27 @@ int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page,
 }
 
 // ---- the handler's side ----
+
+struct course { // of one fault
+    int64_t begun, deadline;
+    uint8_t attempts; // of the page when it first slept
+    bool waited;
+    bool joined;        // it sleeps for what another one asked for
+    struct call *ahead; // to queue once the lock is free
+    struct fault_trace trace;
+};
+
+static void count_already_in(struct counters *stat, struct fault_trace *trace)
+{
+    STAT_ADD(stat, swap_in_calls, 1);
+    STAT_ADD(stat, swap_in_pages, 1);
+    STAT_ADD(stat, swap_in_already_in, 1);
+    if (trace->on) {
+        trace->parts.swap_in[SWAP_COUNT_calls]++;
+        trace->parts.swap_in[SWAP_COUNT_pages]++;
+        trace->parts.swap_in[SWAP_COUNT_already_in]++;
+    }
+}
 
 // A touch that the state says should have worked: another thread was faster, or the reason is not ours.
 static enum settled spurious(const struct trap_fault *fault, uint32_t word)
@@ -100,7 +125,7 @@ static bool may_store(const struct segment *segment, uint64_t page)
 
 // The page is in memory; under the lock.
 static enum settled settle_resident(struct segment *segment, uint64_t page, enum page_state state,
-                                    const struct trap_fault *fault, struct call **ahead)
+                                    const struct trap_fault *fault, struct course *course)
 {
     struct counters *stat = segment->pager->stat;
     struct page_entry *entry = page_at(&segment->table, page);
@@ -114,7 +139,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
                             page_has(entry, PAGE_AHEAD));
     }
     if (page_has(entry, PAGE_AHEAD)) {
-        *ahead = prefetch_touched(segment, page);
+        course->ahead = prefetch_touched(segment, page);
     }
     if (fault->write && now != TRAP_READ_WRITE) {
         if (state == PAGE_WRITING) {
@@ -125,6 +150,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         }
         if (now == TRAP_READ) {
             STAT_ADD(stat, faults_upgrade, 1);
+            course->trace.outcome |= FAULT_UPGRADE;
             return SETTLED;
         }
     } else if (now != TRAP_NONE) {
@@ -133,13 +159,12 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         return ASK;
     }
     STAT_ADD(stat, faults_soft, 1);
-    STAT_ADD(stat, swap_in_calls, 1);
-    STAT_ADD(stat, swap_in_pages, 1);
-    STAT_ADD(stat, swap_in_already_in, 1);
+    course->trace.outcome |= FAULT_SOFT;
+    count_already_in(stat, &course->trace);
     return SETTLED;
 }
 
-static enum settled ask(struct segment *segment, uint64_t page, bool write)
+static enum settled ask(struct segment *segment, uint64_t page, bool write, struct course *course)
 {
     struct pager *pager = segment->pager;
     struct page_entry *entry = page_at(&segment->table, page);
@@ -156,19 +181,20 @@ static enum settled ask(struct segment *segment, uint64_t page, bool write)
         .page = page,
         .write = write,
     };
+    fault_trace_ask(&course->trace, pager, &pager->queue[at]);
     page_set(&segment->table, entry, PAGE_REQUESTED, 0);
     (void)atomic_fetch_add(&pager->queue_word, 1); // woken when the lock is free
     return WAIT;
 }
 
 static enum settled settle(struct segment *segment, uint64_t page, const struct trap_fault *fault,
-                           bool hopeless, struct call **ahead)
+                           bool hopeless, struct course *course)
 {
     enum page_state state = page_state(&segment->table, page_at(&segment->table, page));
     switch (state) {
     case PAGE_RESIDENT:
     case PAGE_WRITING:
-        return settle_resident(segment, page, state, fault, ahead);
+        return settle_resident(segment, page, state, fault, course);
     case PAGE_UNDEFINED:
     case PAGE_BACKING:
         if (fault->write && !may_store(segment, page)) {
@@ -177,7 +203,7 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
         if (backing_fate_of(&segment->placement, page) != BACKING_WELL) {
             return BAD;
         }
-        return hopeless ? WAIT : ask(segment, page, fault->write);
+        return hopeless ? WAIT : ask(segment, page, fault->write, course);
     case PAGE_NONE:
         return FOREIGN;
     case PAGE_LOST:
@@ -188,7 +214,8 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
 }
 
 // First touch of a page without contents, while there is memory: no worker is needed.
-static bool fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+static bool fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault,
+                         struct fault_trace *trace)
 {
     struct pager *pager = segment->pager;
     struct swap swap = {
@@ -203,7 +230,9 @@ static bool fill_at_once(struct segment *segment, uint64_t page, const struct tr
         .no_io = true,
         .deadline = pager_deadline(pager),
     };
-    return pager_swap_in(&swap) == 0;
+    bool filled = pager_swap_in(&swap) == 0;
+    fault_trace_count(trace, swap.counted);
+    return filled;
 }
 
 static bool can_fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
@@ -214,8 +243,10 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
            frames_free(segment->pager) >= segment->page_bytes;
 }
 
-static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
+static void sleep_on_queue(struct segment *segment, uint64_t page, const uint64_t *mask)
 {
+    struct pager *pager = segment->pager;
+    int64_t begun = sync_now();
     STAT_ADD(pager->stat, waits, 1);
     uint32_t seen = atomic_load(&pager->space_word);
     lock_release(&pager->lock);
@@ -223,51 +254,61 @@ static void sleep_on_queue(struct pager *pager, const uint64_t *mask)
     sync_restore_signals(*mask);
     (void)sync_wait(&pager->space_word, seen, sync_after_ms(10));
     sync_restore_signals(ours);
+    probe_wait(segment->number, page, 2, (u64)(sync_now() - begun));
 }
 
-struct wait { // of one fault
-    int64_t begun, deadline;
-    uint8_t attempts; // of the page when it began
-    bool waited;
-};
-
-static enum trap_verdict failed(struct segment *segment)
+static enum trap_verdict failed(struct segment *segment, struct fault_trace *trace)
 {
     STAT_ADD(segment->pager->stat, faults_failed, 1);
+    trace->outcome |= FAULT_FAILED;
     return TRAP_FAILED;
 }
 
-static bool hopeless(const struct wait *wait, const struct page_entry *entry)
+static bool hopeless(const struct course *course, const struct page_entry *entry)
 {
-    bool tried = wait->waited && entry->attempts != wait->attempts;
-    return (tried && pager_error_final(entry->error)) || sync_now() >= wait->deadline;
+    bool tried = course->waited && entry->attempts != course->attempts;
+    return (tried && pager_error_final(entry->error)) || sync_now() >= course->deadline;
 }
 
-static void count_fault(struct segment *segment, const struct trap_fault *fault, bool asked)
+static void count_fault(struct segment *segment, const struct trap_fault *fault, bool asked,
+                        struct fault_trace *trace)
 {
     struct counters *stat = segment->pager->stat;
-    if (asked) {
-        (void)(fault->write ? STAT_ADD(stat, faults_write, 1) : STAT_ADD(stat, faults_read, 1));
-        return;
+    if (asked && fault->write) {
+        STAT_ADD(stat, faults_write, 1);
+        trace->outcome |= FAULT_WRITE;
+    } else if (asked) {
+        STAT_ADD(stat, faults_read, 1);
+        trace->outcome |= FAULT_READ;
+    } else {
+        STAT_ADD(stat, faults_waited, 1);
+        STAT_ADD(stat, waits, 1);
+        trace->outcome |= FAULT_WAITED;
+        count_already_in(stat, trace);
     }
-    STAT_ADD(stat, faults_waited, 1);
-    STAT_ADD(stat, waits, 1);
-    STAT_ADD(stat, swap_in_calls, 1);
-    STAT_ADD(stat, swap_in_pages, 1);
-    STAT_ADD(stat, swap_in_already_in, 1);
+}
+
+static void sleep_for_page(struct segment *segment, uint64_t page, const struct trap_fault *fault,
+                           struct course *course, bool asked)
+{
+    struct pager *pager = segment->pager;
+    fault_trace_sleep(&course->trace);
+    (void)pager_wait_page(pager, segment, page, course->deadline, fault->mask,
+                          asked ? &pager->queue_word : NULL);
 }
 
 // One round; true when the verdict is in.
 static bool fault_round(struct segment *segment, uint64_t page, const struct trap_fault *fault,
-                        struct wait *wait, enum trap_verdict *verdict)
+                        struct course *course, enum trap_verdict *verdict)
 {
     struct pager *pager = segment->pager;
     struct page_entry *entry = page_at(&segment->table, page);
     lock_acquire(&pager->lock);
-    if (!wait->waited && can_fill_at_once(segment, page, fault)) {
+    fault_trace_slept(&course->trace, pager);
+    if (!course->waited && can_fill_at_once(segment, page, fault)) {
         lock_release(&pager->lock);
-        if (fill_at_once(segment, page, fault)) {
-            count_fault(segment, fault, true);
+        if (fill_at_once(segment, page, fault, &course->trace)) {
+            count_fault(segment, fault, true, &course->trace);
             *verdict = TRAP_RESOLVED;
             return true;
         }
@@ -275,21 +316,21 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
     }
     bool requested = page_has(entry, PAGE_REQUESTED);
     // Who is about to give up asks for nothing that nobody would wait for.
-    struct call *ahead = NULL;
-    enum settled settled = settle(segment, page, fault, hopeless(wait, entry), &ahead);
+    course->ahead = NULL;
+    enum settled settled = settle(segment, page, fault, hopeless(course, entry), course);
     bool asked = !requested && page_has(entry, PAGE_REQUESTED);
-    if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(wait, entry))) {
+    if (settled == BAD || ((settled == WAIT || settled == ASK) && hopeless(course, entry))) {
         lock_release(&pager->lock);
         if (asked) { // others may come to wait for it
             sync_wake(&pager->queue_word, 1);
         }
-        *verdict = failed(segment);
+        *verdict = failed(segment, &course->trace);
         return true;
     }
-    if (settled == SETTLED || settled == FOREIGN || ahead != NULL) {
+    if (settled == SETTLED || settled == FOREIGN || course->ahead != NULL) {
         lock_release(&pager->lock);
-        if (ahead != NULL) {
-            call_queue(pager, ahead);
+        if (course->ahead != NULL) {
+            call_queue(pager, course->ahead);
         }
         if (settled == WAIT || settled == ASK) {
             return false; // once more: the lock was free
@@ -298,16 +339,17 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         return true;
     }
     if (settled == ASK) {
-        sleep_on_queue(pager, fault->mask);
+        fault_trace_sleep(&course->trace);
+        sleep_on_queue(segment, page, fault->mask);
         return false;
     }
-    if (!wait->waited) {
-        wait->waited = true;
-        wait->attempts = entry->attempts;
-        count_fault(segment, fault, asked);
+    if (!course->waited) {
+        course->waited = true;
+        course->joined = !asked;
+        course->attempts = entry->attempts;
+        count_fault(segment, fault, asked, &course->trace);
     }
-    (void)pager_wait_page(pager, segment, page, wait->deadline, fault->mask,
-                          asked ? &pager->queue_word : NULL);
+    sleep_for_page(segment, page, fault, course, asked);
     return false;
 }
 
@@ -319,13 +361,22 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
         return TRAP_FOREIGN;
     }
     uint64_t page = (fault->address - (uintptr_t)segment->view.base) >> segment->page_shift;
-    struct wait wait = {.begun = sync_now()};
-    wait.deadline = deadline_from(pager, wait.begun);
+    struct course course; // set field by field: most of the trace is not needed
+    course.begun = sync_now();
+    course.deadline = deadline_from(pager, course.begun);
+    course.waited = course.joined = false;
+    fault_trace_begin(&course.trace, course.begun);
     enum trap_verdict verdict;
-    while (!fault_round(segment, page, fault, &wait, &verdict)) {
+    while (!fault_round(segment, page, fault, &course, &verdict)) {
     }
-    if (wait.waited && pager->options.fault_latency != NULL) {
-        latency_add(pager->options.fault_latency, sync_now() - wait.begun);
+    if (course.waited && pager->options.fault_latency != NULL) {
+        latency_add(pager->options.fault_latency, sync_now() - course.begun);
+    }
+    if (course.joined && probe_wait_on()) {
+        probe_wait(segment->number, page, 0, (u64)(sync_now() - course.begun));
+    }
+    if (verdict != TRAP_FOREIGN || course.trace.outcome != 0) {
+        fault_trace_end(&course.trace, segment, page);
     }
     return verdict;
 }
@@ -364,7 +415,8 @@ static void request_done(struct segment *segment, uint64_t page, int error)
 
 // True: the request is settled, with its page. What is asked for the page from now on is another request.
 static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
-                              uint32_t run, const struct read_ahead_plan *plan, int *error)
+                              uint32_t run, const struct read_ahead_plan *plan, int64_t picked,
+                              int *error)
 {
     struct pager *pager = segment->pager;
     struct swap swap = {
@@ -378,16 +430,20 @@ static bool swap_in_for_fault(struct segment *segment, const struct fault_reques
         .fault = true,
         .plan = *plan,
         .last_sent = plan->stride != 1 ? prefetch_start : NULL,
+        .request = request,
+        .picked = picked,
         .class = BACKING_FAULT,
         .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
                                                          : pager_deadline(pager),
     };
     *error = pager_swap_in(&swap);
+    fault_record_rest(&swap, 2);
     return swap.demand_settled;
 }
 
 void pager_serve(struct pager *pager, const struct fault_request *request)
 {
+    int64_t picked = sync_now();
     lock_acquire(&pager->lock);
     struct segment *segment = pager_use(pager, request->segment);
     if (segment == NULL) {
@@ -411,7 +467,7 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
                 run = run_length(segment, request->page, &plan);
             }
             lock_release(&pager->lock);
-            settled = swap_in_for_fault(segment, request, run, &plan, &error);
+            settled = swap_in_for_fault(segment, request, run, &plan, picked, &error);
             lock_acquire(&pager->lock);
         }
         if (!settled) {

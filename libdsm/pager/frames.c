@@ -10,6 +10,7 @@
 #include <limits.h>
 
 #include "libdsm/pager/pager.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/invariant.h"
 
 enum { CLOSE_RUN = 64, CLOSE_PART = 32 };
@@ -161,6 +162,7 @@ bool frames_take_victim(struct pager *pager, struct claims *claims, struct victi
         protection_set(victim.segment, victim.page, 1, TRAP_NONE) != 0) {
         return false;
     }
+    bool written = page_state(&victim.segment->table, entry) == PAGE_WRITING;
     page_move(&victim.segment->table, victim.page, PAGE_DISCARDING);
     prefetch_forgone(victim.segment, entry);
     page_set(&victim.segment->table, entry, 0, PAGE_AGED | PAGE_WANTED);
@@ -170,6 +172,7 @@ bool frames_take_victim(struct pager *pager, struct claims *claims, struct victi
     claims->victims[claims->count++] = victim;
     claims->credit += victim.segment->page_bytes;
     STAT_ADD(pager->stat, victims, 1);
+    probe_victim(victim.segment->number, victim.page, written);
     return true;
 }
 

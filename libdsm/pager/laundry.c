@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "libdsm/pager/pager.h"
+#include "libdsm/stat/probes.h"
 
 enum { BATCH_DIRTY = 48, BATCH_BYTES = 1 << 20, BATCH_LOOKS = 1024, PAUSE_MS = 20 };
 
@@ -18,6 +19,7 @@ struct batch {
     struct claims clean; // to be punched
     struct victim dirty[BATCH_DIRTY];
     uint32_t dirty_count;
+    uint32_t freed, cleaned; // pages, for the probe
 };
 
 void laundry_wake(struct pager *pager)
@@ -139,6 +141,12 @@ static void remember(struct segment *segment, const struct clean *clean)
     lock_release(&pager->lock);
 }
 
+static void settle(struct pager *pager, struct batch *batch)
+{
+    batch->freed += batch->clean.count;
+    frames_settle(pager, &batch->clean);
+}
+
 // What was washed had its second chance before: it goes now, not when the hand comes round again and has driven out
 // pages that are merely clean.
 static void take_washed(struct pager *pager, struct batch *batch, struct segment *segment,
@@ -154,7 +162,7 @@ static void take_washed(struct pager *pager, struct batch *batch, struct segment
         }
     }
     lock_release(&pager->lock);
-    frames_settle(pager, &batch->clean);
+    settle(pager, batch);
 }
 
 static void leave(struct pager *pager, const struct batch *batch)
@@ -200,6 +208,7 @@ static bool wash(struct pager *pager, struct batch *batch)
         uint64_t first = cleans[i].base;
         if (clean_end(&cleans[i]) == 0) {
             STAT_ADD(pager->stat, laundered_pages, cleans[i].sent);
+            batch->cleaned += cleans[i].sent;
             take_washed(pager, batch, cleans[i].segment, first, first + cleans[i].sent);
         } else if (cleans[i].error != -ECANCELED) {
             remember(cleans[i].segment, &cleans[i]);
@@ -213,12 +222,16 @@ static bool wash(struct pager *pager, struct batch *batch)
 // One round; false when it should rest for a while.
 static bool pass(struct pager *pager, struct batch *batch)
 {
+    int64_t begun = sync_now();
     memset(batch, 0, sizeof *batch);
     collect(pager, batch);
     bool some = batch->clean.count > 0 || batch->dirty_count > 0;
-    frames_settle(pager, &batch->clean);
+    settle(pager, batch);
     bool well = wash(pager, batch);
     leave(pager, batch);
+    if (some) {
+        probe_laundry_pass(batch->freed, batch->cleaned, (u64)(sync_now() - begun));
+    }
     return well && some;
 }
 

@@ -15,6 +15,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/backing/backing.h"
 #include "libdsm/page/page_table.h"
+#include "libdsm/pager/fault_record.h"
 #include "libdsm/policy/read_ahead.h"
 #include "libdsm/policy/replacement.h"
 #include "libdsm/stat/latency.h"
@@ -37,6 +38,7 @@ enum {
 struct segment {
     struct pager *pager;
     uint32_t index;
+    uint32_t number; // in this process, never again: what probes call it
     uint32_t page_bytes;
     uint32_t page_shift;
     bool writable;
@@ -55,6 +57,7 @@ struct segment {
 };
 
 struct fault_request {
+    uint32_t record, ticket; // of who asks (fault_record.h); record 0: none
     uint32_t segment;
     uint32_t thread; // that asks
     bool write;
@@ -93,6 +96,7 @@ struct pager_options {
 
 struct pager {
     struct lock lock;
+    _Atomic uint32_t numbers; // of segments, given so far
     struct pager_options options;
     struct counters *stat;
     struct counters unseen; // what a prefetch does is not the program's doing
@@ -119,6 +123,7 @@ struct pager {
     _Atomic uint32_t call_free_word;
     _Atomic uint32_t stopping;
     struct call calls[PAGER_CALLS];
+    struct fault_record records[FAULT_RECORDS]; // (L)
     pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 2];
     uint32_t thread_count;
 };
@@ -199,7 +204,19 @@ struct swap {
     int error;
     uint64_t failed_page;
     struct segment *failed_segment;
+    uint32_t counted[DSM_SWAP_IN_COUNTERS]; // what no fault_end has told (enum swap_count)
+    bool all_failed;                        // why there is no frame: no victim could be written
+    int64_t frame_since;                    // when the wait for a frame began that was counted
+    // For a fault: the request, when its worker took it, and what became of it.
+    const struct fault_request *request;
+    int64_t picked;
+    uint64_t waited_ns; // by the worker, for a page, a frame, a lane, or a victim's write
+    struct fault_run run;
+    struct backing_lane *timed; // the lane that fetches the demanded page
 };
+#define SWAP_ADD(swap, name, n)                                                                    \
+    (STAT_ADD((swap)->stat, swap_in_##name, n),                                                    \
+     (void)((swap)->counted[SWAP_COUNT_##name] += (uint32_t)(n)))
 int pager_swap_in(struct swap *swap);
 
 // ---- clean.c ----

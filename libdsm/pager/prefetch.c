@@ -11,6 +11,7 @@
 // Pages side by side are one run. Of a stride, each is a request of its own, all sent before the first answer is taken.
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/swap_run.h"
+#include "libdsm/stat/probes.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b)
 {
@@ -38,6 +39,7 @@ struct read_ahead_plan prefetch_plan(struct segment *segment, uint32_t thread, u
 void prefetch_used(struct segment *segment, uint32_t pages)
 {
     STAT_ADD(segment->pager->stat, read_ahead_used, pages);
+    probe_read_ahead_used(segment->number, pages);
     read_ahead_used(&segment->ahead, pages);
 }
 
@@ -54,6 +56,7 @@ void prefetch_forgone(struct segment *segment, struct page_entry *entry)
     if (page_has(entry, PAGE_AHEAD)) {
         page_set(&segment->table, entry, 0, PAGE_AHEAD | PAGE_SPARED);
         STAT_ADD(segment->pager->stat, read_ahead_wasted, 1);
+        probe_read_ahead_wasted(segment->number, 1);
         read_ahead_wasted(&segment->ahead, 1);
     }
 }
@@ -167,14 +170,11 @@ static void fetch_apart(struct swap *s)
             struct backing_run *run = &runs[sent++];
             (void)backing_break(&s->segment->placement, &one, run);
             backing_read_send(backing_lane_to(s->lane, run->store), run, s->deadline);
+            swap_tell_request(s, run);
         }
     }
     for (uint32_t i = 0; i < sent; i++) {
-        int error = backing_read_receive(backing_lane_to(s->lane, runs[i].store), &runs[i],
-                                         &swap_sink, s, s->deadline);
-        if (error != 0) {
-            swap_give_back(s, runs[i].page, 1, error);
-        }
+        swap_take_in(s, &runs[i], runs[i].page + 1);
     }
     swap_let_go(s);
 }

@@ -27,6 +27,8 @@ static int publish(struct pager *pager, struct segment *segment)
 int pager_attach(struct pager *pager, struct segment *segment, void *base)
 {
     segment->pager = pager;
+    segment->number = atomic_fetch_add(&pager->numbers, 1) + 1;
+    segment->backing.number = segment->number;
     segment->page_shift = (uint32_t)__builtin_ctz(segment->page_bytes);
     segment->laundry_error = 0;
     placement_whole(&segment->placement, &segment->backing, segment->backing.pages);

@@ -16,6 +16,7 @@
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/swap_run.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/invariant.h"
 
 enum outcome {
@@ -242,10 +243,12 @@ static void victim_back(struct swap *s, struct victim victim)
 static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t hint)
 {
     (void)hint; // a wire has no arm to move
+    int64_t begun = sync_now();
     int error = clean_victim(s->pager, s->lane, step->victim, s->deadline);
+    s->waited_ns += (uint64_t)(sync_now() - begun);
     laundry_wake(s->pager);
     if (error != 0) {
-        STAT_ADD(s->stat, swap_in_failed_to_clean_victims, 1);
+        SWAP_ADD(s, failed_to_clean_victims, 1);
         victim_back(s, step->victim);
         frames_note_failed(&s->claims, step->victim, error);
         page_back_without_frame(s, 0);
@@ -254,7 +257,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
         }
         return false;
     }
-    STAT_ADD(s->stat, swap_in_dirty_victims, 1);
+    SWAP_ADD(s, dirty_victims, 1);
     lock_acquire(&s->pager->lock);
     struct victim another;
     bool all_failed = false;
@@ -298,7 +301,7 @@ static uint32_t buffer_pages(const struct swap *s)
 // needsRead in both states. True: the page is in the run and the next one may be considered.
 static bool take_read(struct swap *s, const struct step *step)
 {
-    STAT_ADD(s->stat, swap_in_reads, 1);
+    SWAP_ADD(s, reads, 1);
     if (s->skipping || step->dirty || s->count == buffer_pages(s) ||
         placement_full(&s->segment->placement, s->page, s->pieces)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
@@ -322,7 +325,7 @@ static bool take_read(struct swap *s, const struct step *step)
 
 static bool take_no_read(struct swap *s, const struct step *step)
 {
-    STAT_ADD(s->stat, swap_in_no_read, 1);
+    SWAP_ADD(s, no_read, 1);
     if (step->dirty) {
         swap_flush(s, step->victim.page);
         if (s->error != 0) {
@@ -350,67 +353,6 @@ static bool take_no_read(struct swap *s, const struct step *step)
     return true;
 }
 
-static void fail_for_victim(struct swap *s)
-{
-    const struct victim *last = &s->claims.failed[s->claims.failed_count - 1];
-    swap_fail(s, s->claims.failed_error, last->segment, last->page);
-}
-
-static bool wait_for_frame(struct swap *s, bool all_failed)
-{
-    swap_let_go(s);
-    if (s->error != 0) {
-        return false;
-    }
-    if (all_failed) {
-        fail_for_victim(s);
-        return false;
-    }
-    if (s->frame_awaited != s->page + 1) {
-        s->frame_awaited = s->page + 1;
-        STAT_ADD(s->pager->stat, waits, 1);
-    }
-    uint32_t seen = atomic_load(&s->pager->frames_word);
-    laundry_wake(s->pager);
-    // A frame may have become free before `seen` was read: the slice is short.
-    int64_t slice = sync_after_ms(10);
-    (void)sync_wait(&s->pager->frames_word, seen, slice < s->deadline ? slice : s->deadline);
-    if (sync_now() >= s->deadline && s->claims.failed_count > 0) {
-        fail_for_victim(s);
-    } else if (sync_now() >= s->deadline) {
-        swap_fail(s, -ENOMEM, s->segment, s->page);
-    }
-    return false;
-}
-
-static bool wait_for_page(struct swap *s)
-{
-    swap_let_go(s);
-    if (s->error != 0) {
-        return false;
-    }
-    lock_acquire(&s->pager->lock);
-    enum page_state state = page_state(&s->segment->table, entry_of(s, s->page));
-    if (!page_in_transit(state)) {
-        lock_release(&s->pager->lock);
-        return false;
-    }
-    if (pager_wait_page(s->pager, s->segment, s->page, s->deadline, NULL, NULL) == -ETIMEDOUT) {
-        swap_fail(s, -ETIMEDOUT, s->segment, s->page);
-    }
-    return false;
-}
-
-static bool take_lane(struct swap *s)
-{
-    frames_settle(s->pager, &s->claims);
-    s->lane = backing_take(s->pager->backing, s->class, s->deadline);
-    if (s->lane == NULL) {
-        swap_fail(s, -ETIMEDOUT, s->segment, s->page);
-    }
-    return false;
-}
-
 static bool counts_as_page(enum outcome outcome)
 {
     return outcome == IN_ALREADY || outcome == IN_READ || outcome == IN_NO_READ ||
@@ -423,13 +365,17 @@ static bool turn(struct swap *s)
     lock_acquire(&s->pager->lock);
     struct step step = consider(s);
     lock_release(&s->pager->lock);
+    if (s->frame_since != 0 && step.outcome != IN_WAIT_FRAME) {
+        probe_wait(s->segment->number, s->page, 1, (u64)(sync_now() - s->frame_since));
+        s->frame_since = 0;
+    }
     if (counts_as_page(step.outcome)) {
-        STAT_ADD(s->stat, swap_in_pages, 1);
+        SWAP_ADD(s, pages, 1);
     }
     int error = s->error;
     switch (step.outcome) {
     case IN_ALREADY:
-        STAT_ADD(s->stat, swap_in_already_in, 1);
+        SWAP_ADD(s, already_in, 1);
         s->skipping = true;
         return true;
     case IN_READ:
@@ -446,14 +392,18 @@ static bool turn(struct swap *s)
             s->error = -EAGAIN;
             return false;
         }
-        return wait_for_page(s);
+        swap_await(s, swap_page_wait);
+        return false;
     case IN_BATCH_FULL: // early, never wrong
         frames_discard(s->pager, &s->claims);
         return false;
     case IN_WAIT_FRAME:
-        return wait_for_frame(s, step.all_failed);
+        s->all_failed = step.all_failed;
+        swap_await(s, swap_frame_wait);
+        return false;
     case IN_NEED_LANE:
-        return take_lane(s);
+        swap_await(s, swap_lane_wait);
+        return false;
     case IN_FAR_ENOUGH:
         s->end = s->page;
         return false;
@@ -466,7 +416,7 @@ static bool turn(struct swap *s)
 int pager_swap_in(struct swap *s)
 {
     s->stat = s->prefetch ? &s->pager->unseen : s->pager->stat;
-    STAT_ADD(s->stat, swap_in_calls, 1);
+    SWAP_ADD(s, calls, 1);
     s->first = s->page;
     s->error = 0;
     uint64_t pages = s->segment->table.pages;
@@ -491,7 +441,7 @@ int pager_swap_in(struct swap *s)
         swap_undo_pins(s);
     }
     if (s->error == -EAGAIN) { // it will be made with I/O
-        STAT_ADD(s->stat, swap_in_calls, -1);
+        SWAP_ADD(s, calls, -1);
     }
     return s->error;
 }

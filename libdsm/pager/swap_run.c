@@ -13,6 +13,7 @@
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/pager_errors.h"
 #include "libdsm/pager/swap_run.h"
+#include "libdsm/stat/probes.h"
 #include "libdsm/sync/invariant.h"
 
 static struct page_entry *entry_of(const struct swap *s, uint64_t page)
@@ -127,6 +128,9 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
     }
     for (uint64_t i = 0; i < count; i++) {
         struct page_entry *entry = entry_of(s, page + i);
+        if (s->demand == page + i) {
+            fault_record_settle(s);
+        }
         if (s->demand == page + i && page_has(entry, PAGE_WAITERS)) {
             page_set(&segment->table, entry, 0, PAGE_WAITERS);
             s->wake = &entry->word;
@@ -165,6 +169,9 @@ void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error)
             entry->error = i == 0 ? pager_error_code(error) : PAGER_ERROR_RETRY;
             entry->attempts++;
             s->demand_settled |= s->demand == page + i;
+        }
+        if (error != 0 && s->demand == page + i) {
+            fault_record_settle(s);
         }
         page_set(&segment->table, entry, 0, PAGE_REQUESTED);
         page_wake(&segment->table, entry);
@@ -209,17 +216,39 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
     }
 }
 
-const struct backing_sink swap_sink = {
+static const struct backing_sink swap_sink = {
     .place = sink_place, .fill = sink_fill, .deliver = sink_deliver};
 
-static void take_in(struct swap *s, struct backing_run *run, uint64_t end)
+void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end)
 {
     int error =
         backing_read_receive(backing_lane_to(s->lane, run->store), run, &swap_sink, s, s->deadline);
+    probe_run_deliver(s->segment->number, run->page, run->done, run->bytes, run->store,
+                      (u64)(sync_now() - run->begun), error);
     if (error != 0) {
         swap_fail(s, error, s->segment, run->page + run->done);
         swap_give_back(s, run->page + run->done, end - run->page - run->done, error);
     }
+}
+
+// The lane that fetches the page for which a thread waits says what that costs.
+static void time_demand(struct swap *s, struct backing_lane *lane, const struct backing_run *run)
+{
+    bool demanded = s->request != NULL && s->request->record != 0 && s->demand >= run->page &&
+                    s->demand - run->page < run->count;
+    backing_lane_time(lane, demanded);
+    if (demanded) {
+        s->timed = lane;
+        s->run = (struct fault_run){.pages = s->count, .store = run->store};
+    }
+}
+
+void swap_tell_request(const struct swap *s, const struct backing_run *run)
+{
+    probe_run_request(s->segment->number, run->page, run->count, run->store,
+                      s->prefetch ? 2
+                      : s->fault  ? 0
+                                  : 1);
 }
 
 // Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock. Broken between
@@ -233,17 +262,20 @@ void swap_flush(struct swap *s, uint64_t hint)
     const struct backing_run whole = {.page = s->base, .count = s->count, .hint = hint};
     struct backing_run runs[LIMIT_RUN_PIECES];
     uint32_t n = backing_break(&s->segment->placement, &whole, runs);
-    STAT_ADD(s->stat, swap_in_virtual_runs, 1);
-    STAT_ADD(s->stat, swap_in_physical_runs, n);
+    SWAP_ADD(s, virtual_runs, 1);
+    SWAP_ADD(s, physical_runs, n);
     for (uint32_t i = 0; i < n; i++) {
-        backing_read_send(backing_lane_to(s->lane, runs[i].store), &runs[i], s->deadline);
+        struct backing_lane *lane = backing_lane_to(s->lane, runs[i].store);
+        time_demand(s, lane, &runs[i]);
+        backing_read_send(lane, &runs[i], s->deadline);
+        swap_tell_request(s, &runs[i]);
     }
     if (s->last && s->last_sent != NULL) {
         s->last_sent(s);
     }
     frames_discard(s->pager, &s->claims);
     for (uint32_t i = 0; i < n; i++) {
-        take_in(s, &runs[i], i + 1 < n ? runs[i + 1].page : s->base + s->count);
+        swap_take_in(s, &runs[i], i + 1 < n ? runs[i + 1].page : s->base + s->count);
     }
     s->count = 0;
 }

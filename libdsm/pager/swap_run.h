@@ -12,7 +12,9 @@ void swap_undo_pins(struct swap *s); // of the pages before the one in hand
 enum trap_access swap_access(const struct swap *s, uint64_t page);
 // For a prefetch, with a lane in hand: checks out the page in hand. False: it is in, or not to be had for nothing.
 bool swap_check_out(struct swap *s);
-extern const struct backing_sink swap_sink;
+void swap_tell_request(const struct swap *s, const struct backing_run *run); // it was sent
+// Its answer; the pages that do not come, up to `end`, are given back.
+void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end);
 // (L) The frames are filled: resident, opened, waiters woken.
 void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
 void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page
@@ -23,5 +25,11 @@ void swap_fail(struct swap *s, int error, struct segment *segment,
 // Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.
 void swap_flush(struct swap *s, uint64_t hint);
 void swap_let_go(struct swap *s); // of everything, before a wait and at the end
+
+// ---- swap_wait.c: the three things that a swap-in waits for, not under the lock ----
+void swap_page_wait(struct swap *s); // the page in hand is on its way for somebody else
+void swap_frame_wait(struct swap *s);
+void swap_lane_wait(struct swap *s);
+void swap_await(struct swap *s, void (*wait)(struct swap *s)); // measures it, too
 
 #endif

@@ -103,6 +103,7 @@ static void run_swap_in(struct pager *pager, struct call *call)
         .deadline = pager_deadline(pager),
     };
     call->error = pager_swap_in(&swap);
+    fault_record_rest(&swap, 0);
     call->failed_page = swap.failed_page;
     if (call->error != 0) {
         call->failed_segment = swap.failed_segment->index;

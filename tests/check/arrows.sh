@@ -15,7 +15,7 @@ libdsm/sync:
 libdsm/page:     libdsm/sync
 libdsm/policy:   libdsm/sync/invariant.h
 libdsm/trap:     libdsm/sync
-libdsm/stat:     libdsm/sync libdsm/include
+libdsm/stat:     libdsm/sync libdsm/include rpc/probe.h
 libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc
 libdsm/pager:    libdsm/settings.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
 libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include rpc/noise.h rpc/keyfile.h rpc/wire.h rpc/limits.h rpc/failure.h rpc/deadline.h
@@ -35,6 +35,7 @@ protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
 bpf/*:        tools/*.c bpf/*
 jansson.h:    tools/*.[ch] tests/*
 ini.h:        rpc/setting_file.c
+sys/sdt.h:    rpc/probe.h
 seccomp.h:    server/sandbox.c
 systemd/*:    server/ready.c
 cmocka.h:     tests/*

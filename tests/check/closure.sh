@@ -35,7 +35,8 @@ for object in "$@"; do
             globalize+=("--globalize-symbol=${root#*:}")
         fi
     done
-    objcopy "${globalize[@]}" "$object" "$work/$number.o"
+    # The notes of probes refer to code, and so would keep all functions that have one.
+    objcopy --remove-section=.note.stapsdt --remove-section=.rela.note.stapsdt "${globalize[@]}" "$object" "$work/$number.o"
     objects+=("$work/$number.o")
 done
 ld -r --gc-sections -e "${flags[1]}" "${flags[@]}" -o "$work/closure.o" "${objects[@]}"
