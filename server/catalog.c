@@ -307,11 +307,8 @@ void catalog_list(struct catalog *catalog, struct catalog_session *session, cons
     (void)pthread_mutex_unlock(&catalog->lock);
 }
 
-void catalog_sums(struct catalog *catalog, struct catalog_session *session,
-                  struct catalog_sums *sums)
+static void sums_locked(struct catalog_account *account, struct catalog_sums *sums)
 {
-    struct catalog_account *account = session->account;
-    (void)pthread_mutex_lock(&catalog->lock);
     memcpy(sums->principal, account->principal, sizeof sums->principal);
     sums->sessions = account->sessions;
     sums->segments = account->segments;
@@ -319,5 +316,52 @@ void catalog_sums(struct catalog *catalog, struct catalog_session *session,
     sums->charged_bytes = account->reserved_bytes + account->thin_bytes;
     sums->quota_bytes = account->quota_bytes;
     (void)pthread_mutex_unlock(&account->lock);
+}
+
+void catalog_sums(struct catalog *catalog, struct catalog_session *session,
+                  struct catalog_sums *sums)
+{
+    (void)pthread_mutex_lock(&catalog->lock);
+    sums_locked(session->account, sums);
     (void)pthread_mutex_unlock(&catalog->lock);
+}
+
+// Into its place among `count` that are in order; the last one goes when there is no room.
+static size_t keep_first(struct catalog_sums *first, size_t count, size_t room,
+                         const struct catalog_sums *sums)
+{
+    size_t at = count;
+    while (at > 0 && strcmp(first[at - 1].principal, sums->principal) > 0) {
+        at--;
+    }
+    if (at == room) {
+        return count;
+    }
+    size_t kept = count < room ? count : room - 1;
+    memmove(first + at + 1, first + at, (kept - at) * sizeof *first);
+    first[at] = *sums;
+    return kept + 1;
+}
+
+size_t catalog_principals(struct catalog *catalog, struct catalog_sums *first, size_t room,
+                          struct catalog_totals *totals)
+{
+    size_t count = 0;
+    *totals = (struct catalog_totals){0};
+    (void)pthread_mutex_lock(&catalog->lock);
+    for (struct catalog_account *account = catalog->accounts; account != NULL;
+         account = account->next) {
+        struct catalog_sums sums;
+        sums_locked(account, &sums);
+        totals->sessions += sums.sessions;
+        totals->segments += sums.segments;
+        totals->principals++;
+        if (sums.quota_bytes != UINT64_MAX && sums.quota_bytes > 0) {
+            double full = (double)sums.charged_bytes / (double)sums.quota_bytes;
+            totals->fullest = full > totals->fullest ? full : totals->fullest;
+        }
+        count = keep_first(first, count, room, &sums);
+    }
+    (void)pthread_mutex_unlock(&catalog->lock);
+    return count;
 }

@@ -98,6 +98,13 @@ struct catalog_sums {
     uint64_t sessions, segments, charged_bytes, quota_bytes;
 };
 void catalog_sums(struct catalog *, struct catalog_session *, struct catalog_sums *sums);
+// Of all principals. Of those of the first names, as many as there is room for, in the order of their names.
+struct catalog_totals {
+    uint64_t sessions, segments, principals;
+    double fullest; // of any principal: charged / quota; 0 where none has a quota
+};
+size_t catalog_principals(struct catalog *, struct catalog_sums *first, size_t room,
+                          struct catalog_totals *totals);
 // Ends sessions whose lease lapsed and that have no lane. Call now and then.
 void catalog_expire(struct catalog *, int64_t now_ms);
 

@@ -66,16 +66,14 @@ void pending_release(struct listener *listener, struct pending *pending)
     TAILQ_INSERT_HEAD(&listener->free, pending, link);
 }
 
-void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms, bool failed,
-                  const char *why)
+void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms,
+                  enum listener_drop why)
 {
     probe_handshake_refuse(pending->refused, (u64)(clock_now_ns() - pending->accepted_ns));
-    if (failed) {
+    if (listener_drop_fails(why)) {
         rate_failed(&listener->rate, &pending->address, now_ms);
     }
-    if (why != NULL) {
-        log_hostile(listener->options.log, now_ms, "dropped %s: %s", pending->text, why);
-    }
+    listener_dropped(listener, pending->text, why, now_ms);
     int fd = pending->fd;
     pending_release(listener, pending);
     (void)close(fd);
@@ -88,13 +86,13 @@ static bool make_room(struct listener *listener, int64_t now_ms)
     TAILQ_FOREACH(pending, &listener->busy, link)
     {
         if (pending->silent) {
-            pending_drop(listener, pending, now_ms, true, "silent, and its place is needed");
+            pending_drop(listener, pending, now_ms, LISTENER_DROP_SILENT);
             return true;
         }
         unproven = unproven == NULL && !pending->proven ? pending : unproven;
     }
     if (unproven != NULL) {
-        pending_drop(listener, unproven, now_ms, true, "nothing proven, and its place is needed");
+        pending_drop(listener, unproven, now_ms, LISTENER_DROP_UNPROVEN);
     }
     return unproven != NULL;
 }
@@ -125,13 +123,13 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
     char text[INET6_ADDRSTRLEN];
     key_of(from, &key, text);
     if (rate_exceeded(&listener->rate, &key, now_ms)) {
-        log_hostile(listener->options.log, now_ms, "dropped %s: too many failed handshakes", text);
+        listener_dropped(listener, text, LISTENER_DROP_FAILURES, now_ms);
         (void)close(fd);
         return;
     }
     bool short_of_places = TAILQ_EMPTY(&listener->free) || fd >= listener->descriptor_limit;
     if (short_of_places && !make_room(listener, now_ms)) {
-        log_hostile(listener->options.log, now_ms, "dropped %s: no place is free", text);
+        listener_dropped(listener, text, LISTENER_DROP_NO_PLACE, now_ms);
         (void)close(fd);
         return;
     }
@@ -233,7 +231,7 @@ static void dispatch(struct listener *listener, const struct epoll_event *event,
             return; // it was dropped earlier in this round
         }
         if (pending->waiting) {
-            pending_drop(listener, pending, now_ms, true, "gone while its lane was waited for");
+            pending_drop(listener, pending, now_ms, LISTENER_DROP_GONE);
         } else {
             pending_step(listener, pending, now_ms);
         }
@@ -246,7 +244,7 @@ static int expire(struct listener *listener, int64_t now_ms)
     int64_t wait = 1000;
     struct pending *oldest;
     while ((oldest = TAILQ_FIRST(&listener->busy)) != NULL && oldest->deadline_ms <= now_ms) {
-        pending_drop(listener, oldest, now_ms, true, "no handshake within its time");
+        pending_drop(listener, oldest, now_ms, LISTENER_DROP_LATE);
     }
     if (oldest != NULL && oldest->deadline_ms - now_ms < wait) {
         wait = oldest->deadline_ms - now_ms;
@@ -284,7 +282,7 @@ static void *run(void *argument)
     }
     struct pending *pending;
     while ((pending = TAILQ_FIRST(&listener->busy)) != NULL) {
-        pending_drop(listener, pending, clock_now_ms(), false, NULL);
+        pending_drop(listener, pending, clock_now_ms(), LISTENER_DROP_STOPPING);
     }
     return NULL;
 }

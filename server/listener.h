@@ -20,6 +20,27 @@ struct listener_options { // all borrowed; outlive the listener
     struct log *log;
 };
 
+// Why a connection did not become a lane. Who was told why is counted by the status that it was told.
+enum listener_drop {
+    LISTENER_DROP_TOLD,
+    LISTENER_DROP_FAILURES, // its address has failed too often
+    LISTENER_DROP_NO_PLACE,
+    LISTENER_DROP_SILENT, // and its place was needed
+    LISTENER_DROP_UNPROVEN,
+    LISTENER_DROP_LATE,
+    LISTENER_DROP_GONE,
+    LISTENER_DROP_BROKEN, // what it said does not open
+    LISTENER_DROP_SHORTAGE,
+    LISTENER_DROP_STOPPING,
+    LISTENER_DROPS
+};
+struct listener_counts {
+    uint64_t
+        accepted[WIRE_LANE_GRPC + 1]; // lanes that were handed to a front, by enum wire_lane_kind
+    uint64_t refused[WIRE_STATUS_COUNT]; // that were told so
+    uint64_t dropped[LISTENER_DROPS];
+};
+
 // Binds and listens on every address ("host:port", "[v6]:port"); nothing is accepted yet.
 // -EADDRINUSE, -EINVAL, ..., each with a sentence.
 int listener_create(char *const *addresses, size_t count, struct listener **listener,
@@ -29,6 +50,8 @@ int listener_create_embedded(int control, struct listener **listener, struct fai
 // Whether an address is one that could be listened on; nothing is bound. -EINVAL with a sentence.
 int listener_check(const char *address, struct failure *failure);
 uint16_t listener_port(const struct listener *listener); // of the first address
+void listener_count(const struct listener *listener, struct listener_counts *counts); // any thread
+const char *listener_drop_name(enum listener_drop drop);                              // "late"
 int listener_start(struct listener *listener, const struct listener_options *options);
 void listener_wake(void *listener); // any thread: ask again for the lanes that wait
 // Stops accepting, drops what is not attached yet, joins the thread. Wakes may still come until the

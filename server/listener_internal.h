@@ -2,7 +2,7 @@
 //
 // What the listener's own files share. listener.c: the thread, accept, places; listener_pending.c:
 // one connection from hello to lane; listener_bind.c: addresses and sockets; listener_rate.c:
-// failed handshakes by address. All of it belongs to the listener's thread, so there are no locks.
+// failed handshakes by address; listener_count.c: what became of connections. All of it belongs to the listener's thread, so there are no locks.
 #ifndef SERVER_LISTENER_INTERNAL_H
 #define SERVER_LISTENER_INTERNAL_H
 
@@ -59,6 +59,12 @@ struct pending { // a connection that is not a lane yet
 };
 TAILQ_HEAD(pendings, pending);
 
+struct tallies { // of struct listener_counts
+    _Atomic uint64_t accepted[WIRE_LANE_GRPC + 1];
+    _Atomic uint64_t refused[WIRE_STATUS_COUNT];
+    _Atomic uint64_t dropped[LISTENER_DROPS];
+};
+
 struct listener {
     struct listener_options options;
     struct handshake_slot *slot;
@@ -77,15 +83,21 @@ struct listener {
     bool running;
     _Atomic bool stopping;
     struct rate rate;
+    struct tallies tallies; // read by others
 };
 
 // listener_bind.c
 int listener_bind(struct listener *listener, const char *address, struct failure *failure);
 // listener_pending.c
 void pending_step(struct listener *listener, struct pending *pending, int64_t now_ms);
-// listener.c: closes and gives the place back; why is for the log, NULL: nothing to say.
-void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms, bool failed,
-                  const char *why);
+// listener_count.c
+void listener_add(_Atomic uint64_t *tally);
+void listener_dropped(struct listener *listener, const char *from, enum listener_drop why,
+                      int64_t now_ms);            // counts and logs it
+bool listener_drop_fails(enum listener_drop why); // a failure of its address
+// listener.c: closes and gives the place back.
+void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms,
+                  enum listener_drop why);
 void pending_release(struct listener *listener, struct pending *pending); // without closing fd
 int pending_watch(struct listener *listener, struct pending *pending, uint32_t interest);
 

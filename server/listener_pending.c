@@ -68,6 +68,7 @@ static enum handshake_state open_and_judge(struct listener *listener, struct pen
     if (status != WIRE_OK) {
         pending->refused = status;
         log_hostile(options->log, now_ms, "refused %s: %s", pending->text, text);
+        listener_add(&listener->tallies.refused[status]);
     }
     state = handshake_verdict(pending->handshake, status, status == WIRE_OK ? NULL : text);
     return state == HANDSHAKE_SENDING ? handshake_step(pending->handshake) : state;
@@ -80,6 +81,7 @@ static enum handshake_state say_attached(struct listener *listener, struct pendi
         pending->refused = status;
         log_hostile(listener->options.log, now_ms, "refused a lane of %s: %s", pending->text,
                     pending->attached.text);
+        listener_add(&listener->tallies.refused[status]);
     }
     enum handshake_state state = handshake_attached(pending->handshake, status, &pending->attached);
     return state == HANDSHAKE_SENDING ? handshake_step(pending->handshake) : state;
@@ -155,8 +157,10 @@ static void hand_over(struct listener *listener, struct pending *pending, int64_
     if (error != 0) {
         log_hostile(options->log, now_ms, "a lane of %s could not be started: %s", from,
                     strerror(-error));
+        listener_add(&listener->tallies.dropped[LISTENER_DROP_SHORTAGE]);
         return;
     }
+    listener_add(&listener->tallies.accepted[grpc ? WIRE_LANE_GRPC : WIRE_LANE_SOCK]);
     log_line(options->log, LOG_LEVEL_DEBUG, "%s lane %u of \"%s\" at %s", grpc ? "grpc" : "sock",
              who.lane, who.holder, from);
 }
@@ -170,7 +174,7 @@ static enum handshake_state act(struct listener *listener, struct pending *pendi
         switch (state) {
         case HANDSHAKE_MESSAGE_1:
             if (rate_exceeded(&listener->rate, &pending->address, now_ms)) {
-                pending_drop(listener, pending, now_ms, false, "too many failed handshakes");
+                pending_drop(listener, pending, now_ms, LISTENER_DROP_FAILURES);
                 return HANDSHAKE_FAILED;
             }
             state = open_and_judge(listener, pending, now_ms);
@@ -185,13 +189,13 @@ static enum handshake_state act(struct listener *listener, struct pending *pendi
             hand_over(listener, pending, now_ms);
             return state;
         case HANDSHAKE_REFUSED:
-            pending_drop(listener, pending, now_ms, true, NULL); // it was told, and logged
+            pending_drop(listener, pending, now_ms, LISTENER_DROP_TOLD);
             return state;
         case HANDSHAKE_WAITING:
         case HANDSHAKE_SENDING:
             return state;
         default:
-            pending_drop(listener, pending, now_ms, true, "the handshake failed");
+            pending_drop(listener, pending, now_ms, LISTENER_DROP_BROKEN);
             return HANDSHAKE_FAILED;
         }
     }
@@ -211,6 +215,6 @@ void pending_step(struct listener *listener, struct pending *pending, int64_t no
         return;
     }
     if (pending_watch(listener, pending, interests[state]) != 0) {
-        pending_drop(listener, pending, now_ms, false, "epoll failed");
+        pending_drop(listener, pending, now_ms, LISTENER_DROP_SHORTAGE);
     }
 }

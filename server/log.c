@@ -38,6 +38,7 @@ struct log {
     int64_t second;      // of the hostile lines below
     unsigned said;       // in that second
     unsigned suppressed; // since the last one that was said
+    _Atomic uint64_t too_many, no_room;
 };
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
@@ -93,8 +94,10 @@ void log_destroy(struct log **log)
     }
 }
 
-static void put(bool journal, enum log_level level, const char *format, va_list arguments)
+// log: NULL where there is none yet.
+static void put(struct log *log, enum log_level level, const char *format, va_list arguments)
 {
+    bool journal = log != NULL ? log->journal : is_journal();
     char line[LOG_LINE_BYTES];
     int head = journal ? snprintf(line, sizeof line, "<%c>", level_priorities[level])
                        : snprintf(line, sizeof line, "dsmd: %s: ", level_names[level]);
@@ -113,6 +116,8 @@ static void put(bool journal, enum log_level level, const char *format, va_list 
     if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0) {
         ssize_t written = write(STDERR_FILENO, line, bytes + 1);
         (void)written;
+    } else if (log != NULL) {
+        (void)atomic_fetch_add_explicit(&log->no_room, 1, memory_order_relaxed);
     }
 }
 
@@ -123,7 +128,7 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    put(log != NULL ? log->journal : is_journal(), level, format, arguments);
+    put(log, level, format, arguments);
     va_end(arguments);
 }
 
@@ -143,6 +148,7 @@ static int hostile_allowed(struct log *log, int64_t now_ms, unsigned *before)
         allowed = 1;
     } else {
         log->suppressed++;
+        (void)atomic_fetch_add_explicit(&log->too_many, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&log->lock);
     return allowed;
@@ -159,6 +165,12 @@ void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    put(log->journal, LOG_LEVEL_WARNING, format, arguments);
+    put(log, LOG_LEVEL_WARNING, format, arguments);
     va_end(arguments);
+}
+
+void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room)
+{
+    *too_many = atomic_load_explicit(&log->too_many, memory_order_relaxed);
+    *no_room = atomic_load_explicit(&log->no_room, memory_order_relaxed);
 }

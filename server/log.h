@@ -21,5 +21,7 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+// Lines that nobody has: more of log_hostile()'s than a few a second; those that stderr had no room for. Any thread.
+void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room);
 
 #endif

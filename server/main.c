@@ -12,8 +12,8 @@
 //
 // Before READY the process gives up the system calls that it needs no more (sandbox.c).
 //
-// Threads, fixed in number: this one (signals, leases), the listener, the fronts' own, and what
-// gRPC brings along. Signals are blocked before the first of them starts and read from a signalfd
+// Threads, fixed in number: this one (signals, leases), the listener, the fronts' own, one for
+// /metrics where that is asked for, and what gRPC brings along. Signals are blocked before the first of them starts and read from a signalfd
 // here.
 //
 // No dump and no core of this process: its memory holds keys and other people's pages.
@@ -33,6 +33,7 @@
 #include "server/embedded.h"
 #include "server/listener.h"
 #include "server/log.h"
+#include "server/metrics.h"
 #include "server/ready.h"
 #include "server/room.h"
 #include "server/sandbox.h"
@@ -53,6 +54,7 @@ struct daemon {
     struct listener *listener;
     struct embedded *embedded; // NULL: a server of its own
     struct lane_front *sock_front, *grpc_front;
+    struct metrics *metrics; // NULL: not asked for
     int signals;
     int threads, grpc_threads;
     int argc;
@@ -155,12 +157,20 @@ static int load_keys(struct daemon *daemon)
                       : key_grants_load(config->authorized, &daemon->grants, &daemon->failure);
 }
 
+static bool serves_metrics(const struct daemon *daemon)
+{
+    return daemon->config.metrics[0] != '\0' && daemon->embedded == NULL;
+}
+
 static int check_addresses(struct daemon *daemon)
 {
     const struct config_list *list = &daemon->config.listen;
     int error = 0;
     for (size_t i = 0; i < list->count && error == 0 && daemon->embedded == NULL; i++) {
         error = listener_check(list->items[i], &daemon->failure);
+    }
+    if (error == 0 && serves_metrics(daemon)) {
+        error = metrics_http_check(daemon->config.metrics, &daemon->failure);
     }
     return error;
 }
@@ -240,6 +250,21 @@ static int serve(struct daemon *daemon)
                       : failure_set(&daemon->failure, error, "The listener could not be started.");
 }
 
+static int serve_metrics(struct daemon *daemon)
+{
+    const struct metrics_options options = {
+        .address = daemon->config.metrics,
+        .name = daemon->config.name,
+        .cluster = daemon->config.cluster,
+        .service = daemon->service,
+        .store = daemon->store,
+        .listener = daemon->listener,
+        .log = daemon->log,
+    };
+    return serves_metrics(daemon) ? metrics_create(&options, &daemon->metrics, &daemon->failure)
+                                  : 0;
+}
+
 static void log_start(struct daemon *daemon)
 {
     struct store_facts facts;
@@ -250,9 +275,12 @@ static void log_start(struct daemon *daemon)
              daemon->config.store, (unsigned long long)(facts.capacity_bytes >> 20),
              (unsigned long long)(facts.stored_bytes >> 20),
              facts.clean ? "" : ", last stop was not clean");
-    log_line(daemon->log, LOG_LEVEL_DEBUG,
-             "%d threads: main, listener, %d for direct lanes, %d for gRPC lanes, and gRPC's own",
-             ready_thread_count(), daemon->threads, daemon->grpc_threads);
+    log_line(
+        daemon->log, LOG_LEVEL_DEBUG,
+        "%d threads: main, listener, %d for direct lanes, %d for gRPC lanes, %d for /metrics, and "
+        "gRPC's own",
+        ready_thread_count(), daemon->threads, daemon->grpc_threads,
+        daemon->metrics != NULL ? 1 : 0);
 }
 
 // What the new configuration may change, changes.
@@ -289,6 +317,7 @@ static void reload(struct daemon *daemon)
     } else {
         log_line(daemon->log, LOG_LEVEL_ERROR, "SIGHUP: nothing was changed: %s", failure.text);
     }
+    metrics_reloaded(daemon->metrics, error == 0);
     config_clear(&next);
     ready_reloaded();
 }
@@ -340,6 +369,7 @@ static int stop(struct daemon *daemon)
     if (daemon->grpc_front != NULL) {
         daemon->grpc_front->ops->stop(daemon->grpc_front);
     }
+    metrics_destroy(&daemon->metrics); // so long it shows that requests are finished
     (void)alarm(0);
     listener_destroy(&daemon->listener);
     service_destroy(&daemon->service);
@@ -395,6 +425,7 @@ static int work(struct daemon *daemon)
         return error != 0 ? error : check(daemon);
     }
     error = serve(daemon);
+    error = error == 0 ? serve_metrics(daemon) : error;
     error = error == 0 ? sandbox_enter(daemon->config.seccomp, &daemon->failure) : error;
     if (error != 0) {
         return error;

@@ -61,22 +61,26 @@ static bool thread_registered(const struct service *service)
     return true;
 }
 
-void service_reply(struct lane_peer *peer, const struct wire_header *request,
-                   const struct wire_header *answer, const struct iovec *pieces, int count)
+// Counted first: who has the answer finds it counted. How long it took is known only afterwards.
+void service_reply(struct service *service, struct lane_peer *peer,
+                   const struct wire_header *request, const struct wire_header *answer,
+                   const struct iovec *pieces, int count)
 {
+    tally_request(service->tally, request, answer);
     (void)lane_peer_answer(peer, answer, pieces, count); // a dead peer is the front's business
+    struct lane_cost cost = lane_peer_cost(peer);
+    tally_duration(service->tally, request, cost.ns);
     if (probe_request_done_on()) {
-        struct lane_cost cost = lane_peer_cost(peer);
         probe_request_done(request->op, request->segment, request->page, request->count,
                            request->op == WIRE_WRITE ? request->length : answer->length,
                            answer->status, cost.ns, cost.cipher_ns);
     }
 }
 
-static void answer_alone(struct lane_peer *peer, const struct wire_header *request,
-                         const struct wire_header *answer)
+static void answer_alone(struct service *service, struct lane_peer *peer,
+                         const struct wire_header *request, const struct wire_header *answer)
 {
-    service_reply(peer, request, answer, NULL, 0);
+    service_reply(service, peer, request, answer, NULL, 0);
 }
 
 static void serve_read(struct service_lane *lane, struct lane_peer *peer,
@@ -87,7 +91,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(peer, request, &answer);
+        answer_alone(service, peer, request, &answer);
         return;
     }
     struct iovec pieces[LIMIT_RUN_PAGES];
@@ -100,13 +104,13 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
         uint32_t done = answer.done; // these the client asks for again
         answer = service_answer(request, status_of(error));
         answer.done = done;
-        answer_alone(peer, request, &answer);
+        answer_alone(service, peer, request, &answer);
     } else {
         unsigned sent = wire_map_count(answer.map, request->count);
         answer.length = sent * hold.page_bytes;
         answer.done = request->count;
         answer.version = store_segment_highest(hold.segment);
-        service_reply(peer, request, &answer, pieces, (int)sent);
+        service_reply(service, peer, request, &answer, pieces, (int)sent);
         store_read_end(store);
         atomic_fetch_add_explicit(&service->pages_read, request->count, memory_order_relaxed);
     }
@@ -221,7 +225,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(peer, request, &answer);
+        answer_alone(service, peer, request, &answer);
         return;
     }
     enum wire_status status = change_pages(store, &hold, request, payload, &answer.done);
@@ -231,7 +235,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     }
     answer.version = store_segment_highest(hold.segment);
     catalog_exit(service->catalog, &hold);
-    answer_alone(peer, request, &answer);
+    answer_alone(service, peer, request, &answer);
     atomic_fetch_add_explicit(&service->pages_written, answer.done, memory_order_relaxed);
 }
 
@@ -246,7 +250,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
     struct wire_header answer;
     if (!thread_registered(service)) {
         answer = service_answer(request, WIRE_STORE_ERROR);
-        answer_alone(peer, request, &answer);
+        answer_alone(service, peer, request, &answer);
         return;
     }
     switch (request->op) {
@@ -264,7 +268,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
         break;
     default:
         answer = service_answer(request, request->op == WIRE_PING ? WIRE_OK : WIRE_INVALID);
-        answer_alone(peer, request, &answer);
+        answer_alone(service, peer, request, &answer);
         break;
     }
 }
@@ -285,8 +289,12 @@ int service_create(const struct service_options *options, struct key_grants **gr
     made->serial = atomic_fetch_add(&serials, 1) + 1;
     made->options = *options;
     made->started_ms = clock_now_ms();
-    int error = catalog_create(options->store, options->lease_ms, made->started_ms, &made->catalog);
+    made->tally = tally_create();
+    int error = made->tally == NULL ? -ENOMEM
+                                    : catalog_create(options->store, options->lease_ms,
+                                                     made->started_ms, &made->catalog);
     if (error != 0) {
+        tally_destroy(&made->tally);
         free(made);
         return error;
     }
@@ -305,6 +313,7 @@ void service_destroy(struct service **service)
         return;
     }
     catalog_destroy(&old->catalog);
+    tally_destroy(&old->tally);
     key_grants_destroy(&old->grants);
     (void)pthread_mutex_destroy(&old->lanes_lock);
     (void)pthread_mutex_destroy(&old->grants_lock);
@@ -332,4 +341,23 @@ void service_drain(struct service *service)
 void service_expire(struct service *service, int64_t now_ms)
 {
     catalog_expire(service->catalog, now_ms);
+}
+
+void service_facts(struct service *service, struct service_facts *facts)
+{
+    facts->lanes = service_lane_count(service);
+    facts->pages_read = atomic_load_explicit(&service->pages_read, memory_order_relaxed);
+    facts->pages_written = atomic_load_explicit(&service->pages_written, memory_order_relaxed);
+    facts->draining = atomic_load(&service->draining);
+}
+
+const struct tally *service_tally(const struct service *service)
+{
+    return service->tally;
+}
+
+size_t service_principals(struct service *service, struct catalog_sums *first, size_t room,
+                          struct catalog_totals *totals)
+{
+    return catalog_principals(service->catalog, first, room, totals);
 }

@@ -10,6 +10,7 @@
 #include "server/catalog.h"
 
 struct service;
+struct tally;
 struct service_lane; // one attached connection, or one that waits for its older self to end
 
 struct service_options {
@@ -36,6 +37,15 @@ bool service_grant(struct service *service, const uint8_t key[NOISE_KEY_BYTES],
 void service_regrant(struct service *service, struct key_grants **grants);
 void service_drain(struct service *service); // from now on nobody attaches
 void service_expire(struct service *service, int64_t now_ms);
+
+struct service_facts {
+    uint64_t lanes, pages_read, pages_written;
+    bool draining;
+};
+void service_facts(struct service *service, struct service_facts *facts); // any thread
+const struct tally *service_tally(const struct service *service);
+size_t service_principals(struct service *service, struct catalog_sums *first, size_t room,
+                          struct catalog_totals *totals); // catalog_principals()
 
 // Attaching, on one thread. attach gives a lane in every case of WIRE_OK; then state is asked until
 // it is READY (older lanes of the same number have ended) or REFUSED; then start, or abandon.

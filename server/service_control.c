@@ -341,12 +341,13 @@ static void send_answer(struct control *control, struct lane_peer *peer,
     }
     if (packed == NULL) {
         header.status = WIRE_STORE_ERROR;
-        service_reply(peer, request, &header, NULL, 0);
+        service_reply(control->lane->service, peer, request, &header, NULL, 0);
         return;
     }
     header.length = (uint32_t)dsm__control_answer__pack(&control->answer, packed);
     const struct iovec piece = {.iov_base = packed, .iov_len = header.length};
-    service_reply(peer, request, &header, &piece, header.length > 0 ? 1 : 0);
+    service_reply(control->lane->service, peer, request, &header, &piece,
+                  header.length > 0 ? 1 : 0);
     free(packed);
 }
 
@@ -356,7 +357,7 @@ void service_control(struct service_lane *lane, struct lane_peer *peer,
     struct control *control = malloc(sizeof *control); // not zeroed: a large arena, hardly used
     if (control == NULL) {
         struct wire_header header = service_answer(request, WIRE_STORE_ERROR);
-        service_reply(peer, request, &header, NULL, 0);
+        service_reply(lane->service, peer, request, &header, NULL, 0);
         return;
     }
     control->lane = lane;

@@ -11,6 +11,7 @@
 #include <pthread.h>
 
 #include "server/service.h"
+#include "server/tally.h"
 
 enum { SERVICE_LANE_BUCKETS = 4096, SERVICE_KEY_BUCKETS = 256 };
 
@@ -39,6 +40,7 @@ struct service {
     uint64_t serial; // tells services of one process apart, for threads that registered with one
     struct service_options options;
     struct catalog *catalog;
+    struct tally *tally;
     int64_t started_ms;
     pthread_mutex_t grants_lock;
     struct key_grants *grants; // G
@@ -56,8 +58,9 @@ void service_control(struct service_lane *lane, struct lane_peer *peer,
 // service.c
 struct wire_header service_answer(const struct wire_header *request, enum wire_status status);
 // Every answer goes out here. A peer that is dead is its front's business.
-void service_reply(struct lane_peer *peer, const struct wire_header *request,
-                   const struct wire_header *answer, const struct iovec *pieces, int count);
+void service_reply(struct service *service, struct lane_peer *peer,
+                   const struct wire_header *request, const struct wire_header *answer,
+                   const struct iovec *pieces, int count);
 
 // service_lanes.c
 void service_lane_closed(void *user, int reason);

@@ -22,10 +22,11 @@ libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/t
 libdsm/task:     libdsm/session_api.h libdsm/error.h libdsm/sync libdsm/migrate libdsm/include rpc/limits.h rpc/failure.h
 libdsm/.:        libdsm rpc
 rpc:
-server:          rpc
-tools:           rpc server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store
+metrics:         rpc/failure.h libdsm/stat/latency.h
+server:          rpc metrics libdsm/stat/latency.h
+tools:           rpc metrics server/ready.h server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store
 bpf:
-tests:           rpc server libdsm tools bpf
+tests:           rpc server metrics libdsm tools bpf
 '
 # HEADER: the files (shell patterns) that may include it.
 dependencies='
@@ -37,6 +38,7 @@ bpf/*:        tools/*.c bpf/*
 jansson.h:    tools/*.[ch] tests/*
 ini.h:        rpc/setting_file.c
 sys/sdt.h:    rpc/probe.h
+microhttpd.h: metrics/http.c
 seccomp.h:    server/sandbox.c
 systemd/*:    server/ready.c
 cmocka.h:     tests/*

@@ -9,7 +9,7 @@ export LC_ALL=C
 root=${1:-$(dirname "${BASH_SOURCE[0]}")/../..}
 cd "$root"
 rooms=()
-for room in rpc libdsm server bpf tools tests deploy .ci; do
+for room in rpc libdsm server metrics bpf tools tests deploy .ci; do
     if [ -d "$room" ]; then
         rooms+=("$room")
     fi

@@ -6,7 +6,7 @@ build=$(realpath "$2")
 export LC_ALL=C
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-run-clang-tidy -quiet -p "$build" -j 2 "^$root/(rpc|libdsm|server|tools|tests)/.*[.]c\$" 2>&1 |
+run-clang-tidy -quiet -p "$build" -j 2 "^$root/(rpc|libdsm|server|metrics|tools|tests)/.*[.]c\$" 2>&1 |
     sed 's/\x1b\[[0-9;]*m//g' >"$log"
 status=${PIPESTATUS[0]}
 # Besides offences there is a line for each command, and one for each file's suppressed warnings.

@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# /metrics of dsmd: off unless asked for; the numbers are those that dsmctl and the program have; what else is asked of the
+# port; a reload that fails; how addresses are taken, and which are warned of.
+# shellcheck source=tests/e2e/metrics_lib.sh
+. "$(dirname "$0")/metrics_lib.sh"
+need_programs dsmd dsmctl tools_client
+make_keys
+log=$work/dsmd.log
+
+threads() {
+    awk '/^Threads:/ { print $2 }' "/proc/$dsmd_pid/status"
+}
+
+start_dsmd --capacity 256M
+without=$(threads)
+grep -q metrics "$log" && fail "/metrics without being asked for: $(cat "$log")"
+stop_dsmd
+
+printf '%s\n' "metrics = 0" "name = hal" >"$work/dsmd.conf"
+chmod 0600 "$work/dsmd.conf"
+start_dsmd --capacity 256M --config "$work/dsmd.conf"
+metrics_port "$log"
+grep -q "serves /metrics on 127.0.0.1:$port$" "$log" || fail "not on loopback: $(cat "$log")"
+grep -q "can be reached" "$log" && fail "a warning of a loopback address: $(cat "$log")"
+[ "$(threads)" -eq $((without + 1)) ] || fail "$(threads) threads instead of $((without + 1))"
+scrape "$work/first"
+version=$("$build/bin/dsmd" --version | awk '{ print $2 }')
+is "dsmd_build_info{version=\"$version\",name=\"hal\",cluster=\"default\"}" 1 "$work/first"
+is 'dsmd_store_capacity_bytes' $((256 << 20)) "$work/first"
+
+start_program
+tools_say 0 '' dsmctl stat --json
+sleep 0.2 # longer than a page is kept
+scrape
+for number in capacity_bytes reserved_bytes stored_bytes; do
+    is "dsmd_store_$number" "$(json_number $number)"
+done
+is 'dsmd_principal_charged_bytes{principal="tester"}' "$(json_number charged_bytes)"
+is 'dsmd_principal_quota_bytes{principal="tester"}' +Inf
+is 'dsmd_principal_segments{principal="tester"}' "$(json_number segments)"
+is dsmd_segments "$(json_number segments)"
+is dsmd_read_pages_total "$(json_number pages_read)"
+is dsmd_written_pages_total "$(json_number pages_written)"
+is dsmd_sessions 1 # dsmctl is gone
+is dsmd_draining 0
+# What the library counts as page data, the server does too; nobody else has moved any.
+is 'dsmd_sent_bytes_total{op="read"}' "$(sed -n 's/^bytes_read //p' "$client_log")"
+is 'dsmd_received_bytes_total{op="write"}' "$(sed -n 's/^bytes_written //p' "$client_log")"
+is 'dsmd_requests_total{op="read",status="ok"}' "$(sed -n 's/^read_requests //p' "$client_log")"
+is 'dsmd_requests_total{op="write",status="ok"}' "$(sed -n 's/^write_requests //p' "$client_log")"
+is 'dsmd_request_duration_seconds_count{op="read"}' "$(value 'dsmd_requests_total{op="read",status="ok"}')"
+is 'dsmd_request_duration_seconds_bucket{op="read",le="+Inf"}' "$(value 'dsmd_requests_total{op="read",status="ok"}')"
+awk '$1 == "dsmd_request_duration_seconds_sum{op=\"read\"}" { exit !($2 > 0 && $2 < 60) }' "$page" ||
+    fail "the sum of times: $(grep duration_seconds_sum "$page")"
+awk '/^dsmd_request_duration_seconds_bucket\{op="read"/ { if ($2 < last) exit 1; last = $2; seen++ }
+    END { exit !(seen == 26) }' "$page" || fail "buckets do not grow: $(grep bucket "$page")"
+if command -v promtool >/dev/null; then
+    promtool check metrics <"$page" >"$out" 2>&1 || fail "promtool: $(cat "$out")"
+    [ ! -s "$out" ] || fail "promtool says: $(cat "$out")"
+fi
+
+say "what is refused is counted"
+"$build/bin/dsmctl" keygen "$work/stranger.key" >/dev/null
+chown --reference="$work/client.key" "$work/stranger.key"
+mv "$work/client.key" "$work/kept.key"
+mv "$work/stranger.key" "$work/client.key"
+tool dsmctl ping
+[ $status -ne 0 ] || fail "a stranger came in"
+mv "$work/kept.key" "$work/client.key"
+refusals=$(grep -c "refused 127.0.0.1" "$log") || fail "nothing of the stranger in the log"
+sleep 0.2
+scrape
+is 'dsmd_handshakes_refused_total{reason="unauthorized"}' "$refusals"
+
+say "what else is asked of the port"
+[ "$(http HEAD /metrics --head)" = 200 ] || fail "HEAD: $(http HEAD /metrics --head)"
+[ "$(http GET '/metrics?name=x')" = 200 ] || fail "with a query"
+[ "$(http GET /)" = 404 ] || fail "/: $(http GET /)"
+[ "$(http GET /metrics/)" = 404 ] || fail "/metrics/"
+[ "$(http POST /metrics --data x=1)" = 405 ] || fail "POST: $(http POST /metrics --data x=1)"
+[ "$(http DELETE /metrics)" = 405 ] || fail "DELETE"
+[ "$(threads)" -eq $((without + 1)) ] || fail "$(threads) threads after all that"
+
+say "a reload"
+echo "metrics = 1" >>"$work/dsmd.conf" # twice
+kill -HUP "$dsmd_pid"
+wait_until 20 grep -q 'nothing was changed' "$log" || fail "no word of a bad reload"
+sleep 0.2
+scrape
+is dsmd_config_last_reload_successful 0
+printf '%s\n' "metrics = 1" >"$work/dsmd.conf"
+kill -HUP "$dsmd_pid"
+wait_until 20 grep -qE 'count after a restart: .*metrics' "$log" || fail "no word of what counts later: $(cat "$log")"
+sleep 0.2
+scrape
+is dsmd_config_last_reload_successful 1
+end_program
+taken=$port
+
+refuses() { # TEXT ADDRESS
+    local status=0
+    timeout 60 "$build/bin/dsmd" --config '' --listen 127.0.0.1:0 --store "$store_parent/other" --capacity 16M \
+        --key "$work/server.key" --authorized "$work/authorized" --metrics "$2" >"$out" 2>&1 </dev/null || status=$?
+    [ $status -eq 1 ] || fail "$2: exit $status"
+    grep -qF -- "$1" "$out" || fail "$2: does not say \"$1\" but $(cat "$out")"
+}
+refuses "Cannot serve /metrics on 127.0.0.1:$taken: another process listens there already." "127.0.0.1:$taken"
+refuses '"localhost" is no address for /metrics: say PORT, HOST:PORT or [IPV6]:PORT.' localhost
+refuses '"::1:7413" is no address' ::1:7413
+refuses '":7413" is no address' :7413
+refuses '"70000" is no address' 70000
+refuses 'for /metrics is unknown' no.such.host.invalid:7413
+refuses 'Cannot serve /metrics on 192.0.2.7:0: ' 192.0.2.7:0
+stop_dsmd
+
+start_dsmd --metrics 0.0.0.0:0
+grep -qE 'warning: /metrics asks nobody who he is, and 0.0.0.0:[0-9]+ can be reached' "$log" || fail "no warning: $(cat "$log")"
+stop_dsmd
