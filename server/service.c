@@ -71,9 +71,9 @@ void service_reply(struct service *service, struct lane_peer *peer,
     struct lane_cost cost = lane_peer_cost(peer);
     tally_duration(service->tally, request, cost.ns);
     if (probe_request_done_on()) {
-        probe_request_done(request->op, request->segment, request->page, request->count,
-                           request->op == WIRE_WRITE ? request->length : answer->length,
-                           answer->status, cost.ns, cost.cipher_ns);
+        probe_request_done(request->op, answer->status, request->count,
+                           request->op == WIRE_WRITE ? request->length : answer->length, cost.ns,
+                           cost.cipher_ns, request->segment, request->page);
     }
 }
 

@@ -120,8 +120,8 @@ static void tell(const struct clean *c, const struct backing_run *run, int error
         for (uint64_t i = 0; i < run->done; i++) {
             writes += wire_map_get(c->was_dirty, (unsigned)(run->page - c->base + i));
         }
-        probe_clean_run(c->segment->number, run->page, run->done, writes, run->store,
-                        (u64)(sync_now() - run->begun), error);
+        probe_clean_run(c->segment->number, run->page, run->done, writes,
+                        (u64)(sync_now() - run->begun), error, run->store);
     }
 }
 
@@ -392,8 +392,8 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
     lane = backing_lane_to(lane, run.store);
     backing_write_send(lane, &run, deadline);
     int error = backing_write_receive(lane, &run, deadline);
-    probe_clean_run(victim.segment->number, victim.page, run.done, run.done, run.store,
-                    (u64)(sync_now() - run.begun), error);
+    probe_clean_run(victim.segment->number, victim.page, run.done, run.done,
+                    (u64)(sync_now() - run.begun), error, run.store);
     lock_acquire(&pager->lock);
     page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
              error != 0 ? PAGE_DIRTY : 0, PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));

@@ -151,8 +151,8 @@ void fault_trace_end(struct fault_trace *trace, const struct segment *segment, u
     uint64_t total = time_between((int64_t)parts->begin_ns, sync_now());
     uint64_t others = sum_of(parts);
     parts->pager_ns += total > others ? total - others : 0; // what this thread did itself
-    probe_fault_end(segment->number, page, trace->run.pages, trace->run.bytes, trace->outcome,
-                    trace->run.store, total, parts);
+    probe_fault_end(segment->number, page, trace->run.pages, trace->outcome, total, parts,
+                    trace->run.bytes, trace->run.store);
 }
 
 // ---- the worker ----
