@@ -100,6 +100,20 @@ static int map_segment(dsm *session, struct segment *segment, const struct contr
     return error;
 }
 
+// In the statistics page: what its number in probes stands for.
+static void show(const dsm_segment *s)
+{
+    struct stat_page_segment shown = {
+        .number = s->segment.number,
+        .page_bytes = s->segment.page_bytes,
+        .base = (uintptr_t)s->segment.view.base,
+        .pages = s->segment.table.pages,
+        .id = s->segment.backing.id,
+    };
+    (void)snprintf(shown.name, sizeof shown.name, "%s", s->segment.name);
+    stat_page_opened(&s->session->page, &shown);
+}
+
 // The server has it open for us: map it, or let go of it again.
 static int attach(dsm *session, const char *name, const struct control_segment *info, bool write,
                   dsm_segment **result, struct failure *failure)
@@ -149,6 +163,7 @@ static int attach(dsm *session, const char *name, const struct control_segment *
     s->next = session->segments;
     session->segments = s;
     (void)pthread_mutex_unlock(&session->lock);
+    show(s);
     *result = s;
     return 0;
 }
@@ -245,6 +260,7 @@ static int let_go(dsm_segment *segment, int error)
     uint32_t fate = atomic_load(&segment->segment.backing.fate);
     session_unlist(&session->session, &segment->segment.backing);
     pager_detach(&segment->segment);
+    stat_page_closed(&session->page, segment->segment.number);
     unlink_segment(segment);
     if (fate == BACKING_WELL) {
         int refused = control_close(&session->session, segment->segment.backing.id, &failure);

@@ -39,7 +39,9 @@ enum {
     COUNTERS_OFFSET = (sizeof(struct stat_page_header) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES,
     NAMES_OFFSET = COUNTERS_OFFSET + sizeof(struct counters),
     LATENCY_OFFSET = (NAMES_OFFSET + sizeof names + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES,
-    PAGE_BYTES = LATENCY_OFFSET + sizeof(struct latency),
+    SEGMENTS_OFFSET =
+        (LATENCY_OFFSET + sizeof(struct latency) + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES,
+    PAGE_BYTES = SEGMENTS_OFFSET + STAT_PAGE_SEGMENTS * sizeof(struct stat_page_segment),
 };
 _Static_assert(sizeof(_Atomic uint64_t) == sizeof(uint64_t), "a counter is its number alone");
 _Static_assert((int)PAGE_BYTES <= (int)STAT_PAGE_MOST_BYTES, "readers expect no more");
@@ -136,6 +138,9 @@ static void describe(struct stat_page *page, const struct stat_page_facts *facts
     header->names_bytes = sizeof names;
     header->fault_latency_offset = LATENCY_OFFSET;
     header->latency_buckets = LATENCY_BUCKETS;
+    header->segments_offset = SEGMENTS_OFFSET;
+    header->segments = STAT_PAGE_SEGMENTS;
+    header->segment_bytes = sizeof(struct stat_page_segment);
     (void)stat_process_start(0, &header->start_ticks);
     header->opened_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
     header->cache_bytes = facts->cache_bytes;
@@ -162,8 +167,40 @@ int stat_page_create(struct stat_page *page, const struct stat_page_facts *facts
     }
     page->counters = (struct counters *)(void *)((char *)page->base + COUNTERS_OFFSET);
     page->fault_latency = (struct latency *)(void *)((char *)page->base + LATENCY_OFFSET);
+    page->segments = (struct stat_page_segment *)(void *)((char *)page->base + SEGMENTS_OFFSET);
     describe(page, facts);
     return 0;
+}
+
+void stat_page_opened(struct stat_page *page, const struct stat_page_segment *segment)
+{
+    const uint32_t taken = UINT32_MAX;
+    for (size_t i = 0; i < STAT_PAGE_SEGMENTS; i++) {
+        struct stat_page_segment *place = &page->segments[i];
+        uint32_t unused = 0;
+        if (atomic_compare_exchange_strong(&place->number, &unused, taken)) {
+            place->page_bytes = segment->page_bytes;
+            place->base = segment->base;
+            place->pages = segment->pages;
+            place->id = segment->id;
+            copy_text(place->name, sizeof place->name, segment->name);
+            atomic_store(&place->again, segment->number);
+            atomic_store(&place->number, segment->number);
+            return;
+        }
+    } // a session has no more segments than that
+}
+
+void stat_page_closed(struct stat_page *page, uint32_t number)
+{
+    for (size_t i = 0; i < STAT_PAGE_SEGMENTS; i++) {
+        struct stat_page_segment *place = &page->segments[i];
+        if (atomic_load(&place->number) == number) {
+            atomic_store(&place->again, 0);
+            atomic_store(&place->number, 0);
+            return;
+        }
+    }
 }
 
 void stat_page_leave(struct stat_page *page)

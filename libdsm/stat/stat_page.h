@@ -17,7 +17,8 @@
 
 #define STAT_PAGE_NAME "dsm-stat"
 #define STAT_PAGE_MAGIC 0x746174732d6d7364ULL // "dsm-stat"
-enum { STAT_PAGE_VERSION = 1, STAT_PAGE_MOST_BYTES = 64 << 10, STAT_PAGE_MOST_COUNTERS = 1024 };
+enum { STAT_PAGE_VERSION = 1, STAT_PAGE_MOST_BYTES = 256 << 10, STAT_PAGE_MOST_COUNTERS = 1024 };
+enum { STAT_PAGE_SEGMENTS = 256, STAT_PAGE_NAME_BYTES = 256 };
 
 struct stat_page_header {
     _Atomic uint64_t magic; // written last
@@ -36,11 +37,28 @@ struct stat_page_header {
     char server[280];
     uint32_t fault_latency_offset; // of a struct latency; 0: a page of an older library, without
     uint32_t latency_buckets;
+    uint32_t
+        segments_offset; // of an array of struct stat_page_segment; 0: a page of an older library, without
+    uint32_t segments;      // places in it
+    uint32_t segment_bytes; // of one: what a reader does not know stands at the end
+    uint32_t reserved_too;
+};
+
+struct stat_page_segment {   // an open segment
+    _Atomic uint32_t number; // as probes name it; 0: the place is free
+    uint32_t page_bytes;
+    uint64_t base, pages;
+    uint64_t id; // at its server
+    char name[STAT_PAGE_NAME_BYTES];
+    _Atomic uint32_t
+        again; // the number once more, written before it: who reads another one here reads a place that changes
+    uint32_t reserved;
 };
 
 struct stat_page {
     struct counters *counters;
     struct latency *fault_latency;
+    struct stat_page_segment *segments;
     void *base;
     size_t bytes;
     int fd; // -1: nobody sees it
@@ -57,6 +75,9 @@ struct stat_page_facts {
 // alone: counting goes on, and nobody sees it. 0 or -ENOMEM.
 int stat_page_create(struct stat_page *page, const struct stat_page_facts *facts, bool shown);
 void stat_page_destroy(struct stat_page *page);
+// A segment was opened, with this number; and closed. Any thread.
+void stat_page_opened(struct stat_page *page, const struct stat_page_segment *segment);
+void stat_page_closed(struct stat_page *page, uint32_t number);
 // In a forked child: lets go of the file, which tells of its parent. Async-signal-safe.
 void stat_page_leave(struct stat_page *page);
 

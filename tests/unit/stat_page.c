@@ -114,6 +114,58 @@ static void latencies_are_where_the_header_says(void **state)
     stat_page_destroy(&page);
 }
 
+// The places in the page as a reader finds them: how many are taken, and *found is the one of this number.
+static int read_segments(const struct stat_page *page, uint32_t number,
+                         struct stat_page_segment *found)
+{
+    struct stat_page_header header;
+    int taken = 0;
+    assert_int_equal(pread(page->fd, &header, sizeof header, 0), sizeof header);
+    assert_true(header.segments_offset + (uint64_t)header.segments * header.segment_bytes <=
+                header.bytes);
+    for (uint32_t i = 0; i < header.segments; i++) {
+        struct stat_page_segment one;
+        off_t at = (off_t)(header.segments_offset + (uint64_t)i * header.segment_bytes);
+        assert_int_equal(pread(page->fd, &one, sizeof one, at), sizeof one);
+        assert_int_equal(one.number, one.again);
+        taken += one.number != 0;
+        if (one.number == number) {
+            *found = one;
+        }
+    }
+    return taken;
+}
+
+static void open_segments_are_listed(void **state)
+{
+    (void)state;
+    struct stat_page page;
+    struct stat_page_segment found = {0};
+    assert_int_equal(stat_page_create(&page, &facts, true), 0);
+    assert_int_equal(read_segments(&page, 1, &found), 0);
+    for (uint32_t i = 1; i <= STAT_PAGE_SEGMENTS; i++) {
+        struct stat_page_segment segment = {
+            .number = i, .page_bytes = 4096, .base = 0x1000 * i, .pages = 10 + i, .id = 100 + i};
+        (void)snprintf(segment.name, sizeof segment.name, "data/%u", i);
+        stat_page_opened(&page, &segment);
+    }
+    assert_int_equal(read_segments(&page, 7, &found), STAT_PAGE_SEGMENTS);
+    assert_int_equal(found.page_bytes, 4096);
+    assert_int_equal(found.base, 0x7000);
+    assert_int_equal(found.pages, 17);
+    assert_int_equal(found.id, 107);
+    assert_string_equal(found.name, "data/7");
+    stat_page_closed(&page, 7);
+    stat_page_closed(&page, 7); // is no other's place
+    found.number = 0;
+    assert_int_equal(read_segments(&page, 7, &found), STAT_PAGE_SEGMENTS - 1);
+    assert_int_equal(found.number, 0);
+    stat_page_opened(&page, &(struct stat_page_segment){.number = 1000, .name = "again"});
+    assert_int_equal(read_segments(&page, 1000, &found), STAT_PAGE_SEGMENTS);
+    assert_string_equal(found.name, "again"); // in the place of the one that was closed
+    stat_page_destroy(&page);
+}
+
 static void nobody_else_writes(void **state)
 {
     (void)state;
@@ -208,6 +260,7 @@ int main(void)
         cmocka_unit_test(tells_who_it_is),
         cmocka_unit_test(counters_are_found_by_name),
         cmocka_unit_test(latencies_are_where_the_header_says),
+        cmocka_unit_test(open_segments_are_listed),
         cmocka_unit_test(nobody_else_writes),
         cmocka_unit_test(not_shown_it_counts_all_the_same),
         cmocka_unit_test(without_descriptors_it_counts_all_the_same),
