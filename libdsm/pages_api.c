@@ -23,7 +23,8 @@ static const char *advice(int error)
     case -EROFS:
         return "the page is read-only";
     case -EBUSY:
-        return "the page is pinned: call dsm_unpin first";
+        return "the page is pinned (call dsm_unpin first), or its segment is on its way to another "
+               "host";
     case -ENOSPC:
         return "the server has no room for it; what was changed stays here";
     case -EDQUOT:

@@ -44,7 +44,7 @@ static int check_page(struct segment *segment, uint64_t page, bool none_allowed)
     if (page_state(&segment->table, entry) == PAGE_NONE && !none_allowed) {
         return -EFAULT;
     }
-    return entry->pins > 0 ? -EBUSY : 0;
+    return entry->pins > 0 || segment->frozen ? -EBUSY : 0;
 }
 
 static int check_all(struct segment *segment, uint64_t page, uint64_t end, bool none_allowed,

@@ -81,6 +81,7 @@ struct course { // of one fault
     int64_t begun, deadline;
     uint8_t attempts; // of the page when it first slept
     bool waited;
+    bool frozen;        // it slept for a thaw
     bool joined;        // it sleeps for what another one asked for
     struct call *ahead; // to queue once the lock is free
     struct fault_trace trace;
@@ -243,17 +244,23 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
            frames_free(segment->pager) >= segment->page_bytes;
 }
 
+static void sleep_on(struct pager *pager, _Atomic uint32_t *word, const uint64_t *mask,
+                     int64_t deadline)
+{ // under the lock when called, not under it when it returns
+    uint32_t seen = atomic_load(word);
+    lock_release(&pager->lock);
+    sync_mask ours = sync_block_signals();
+    sync_restore_signals(*mask);
+    (void)sync_wait(word, seen, deadline);
+    sync_restore_signals(ours);
+}
+
 static void sleep_on_queue(struct segment *segment, uint64_t page, const uint64_t *mask)
 {
     struct pager *pager = segment->pager;
     int64_t begun = sync_now();
     STAT_ADD(pager->stat, waits, 1);
-    uint32_t seen = atomic_load(&pager->space_word);
-    lock_release(&pager->lock);
-    sync_mask ours = sync_block_signals();
-    sync_restore_signals(*mask);
-    (void)sync_wait(&pager->space_word, seen, sync_after_ms(10));
-    sync_restore_signals(ours);
+    sleep_on(pager, &pager->space_word, mask, sync_after_ms(10));
     probe_wait(segment->number, page, 2, (u64)(sync_now() - begun));
 }
 
@@ -305,6 +312,12 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
     struct page_entry *entry = page_at(&segment->table, page);
     lock_acquire(&pager->lock);
     fault_trace_slept(&course->trace, pager);
+    if (segment->frozen) {
+        fault_trace_sleep(&course->trace);
+        course->frozen = true;
+        sleep_on(pager, &pager->thaw_word, fault->mask, SYNC_FOR_EVER);
+        return false;
+    }
     if (!course->waited && can_fill_at_once(segment, page, fault)) {
         lock_release(&pager->lock);
         if (fill_at_once(segment, page, fault, &course->trace)) {
@@ -364,10 +377,18 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
     struct course course; // set field by field: most of the trace is not needed
     course.begun = sync_now();
     course.deadline = deadline_from(pager, course.begun);
-    course.waited = course.joined = false;
+    course.waited = course.joined = course.frozen = false;
     fault_trace_begin(&course.trace, course.begun);
     enum trap_verdict verdict;
     while (!fault_round(segment, page, fault, &course, &verdict)) {
+        if (course.frozen) { // the segment may have left meanwhile
+            segment = pager_find(pager, fault->address);
+            if (segment == NULL) {
+                return TRAP_FOREIGN;
+            }
+            course.deadline = pager_deadline(pager);
+            course.frozen = false;
+        }
     }
     if (course.waited && pager->options.fault_latency != NULL) {
         latency_add(pager->options.fault_latency, sync_now() - course.begun);
@@ -457,8 +478,8 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
         bool settled = false;
         enum page_state state =
             page_state(&segment->table, page_at(&segment->table, request->page));
-        if (state == PAGE_BACKING ||
-            state == PAGE_UNDEFINED) { // else it came with another page's run
+        if (!segment->frozen && (state == PAGE_BACKING ||
+                                 state == PAGE_UNDEFINED)) { // else it came with another page's run
             // Pages without contents are dear to guess at: each takes memory, none saves a request.
             struct read_ahead_plan plan = {.stride = 1};
             uint32_t run = 1;

@@ -49,6 +49,7 @@ struct segment {
     struct read_ahead ahead;    // (L)
     uint64_t pinned_pages;      // (L)
     uint64_t none_pages;        // (L) in state NONE
+    bool frozen;                // (L) no page is opened: who touches one waits for the thaw
     _Atomic uint32_t giving_up; // a call gives pages up or allocates them: one at a time
     uint32_t users;             // (L) our own threads at work on it
     int laundry_error;          // (L) of the first page that the laundry could not write
@@ -64,7 +65,14 @@ struct fault_request {
     uint64_t page;
 };
 
-enum call_kind { CALL_SWAP_IN, CALL_CLEAN, CALL_CLEAN_ALL, CALL_DATA_STATE, CALL_PREFETCH };
+enum call_kind {
+    CALL_SWAP_IN,
+    CALL_CLEAN,
+    CALL_CLEAN_ALL,
+    CALL_DATA_STATE,
+    CALL_FLUSH,
+    CALL_PREFETCH
+};
 // Of the program, carried out by a worker, so that its thread may take signals meanwhile.
 struct call {
     _Atomic uint32_t state; // free, taken, queued, running, done (workers.c): a futex
@@ -120,6 +128,7 @@ struct pager {
     _Atomic uint32_t laundry_idle;
     _Atomic uint32_t call_word;
     _Atomic uint32_t prefetch_word;
+    _Atomic uint32_t thaw_word; // changes when a frozen segment is thawed, or gone
     _Atomic uint32_t call_free_word;
     _Atomic uint32_t stopping;
     struct call calls[PAGER_CALLS];
@@ -268,6 +277,22 @@ bool pager_find_none(struct segment *segment, uint64_t page, uint64_t end, uint6
 void pager_note_none(struct segment *segment, uint64_t page, uint64_t count);
 enum dsm_data pager_data(const struct segment *segment, const struct page_entry *entry); // (L)
 
+// ---- freeze.c ----
+struct freeze { // what a segment had in memory when it was frozen
+    uint64_t dirty_pages, clean_pages;
+    uint64_t failed_page; // of an error
+};
+// From here to the thaw every touch waits; dirty pages stay, clean ones leave memory. -EBUSY: a page is pinned; -EALREADY; -ENOMEM: a page
+// could not be closed. After an error it is as before.
+int pager_freeze(struct segment *segment, struct freeze *freeze);
+void pager_thaw(struct segment *segment);
+void pager_thaw_wake(
+    struct pager *pager); // whoever waits for a thaw looks again, also for its segment
+// On a worker: writes all dirty pages, as many runs at once as a connection takes. passed_over: pages written.
+void pager_flush(struct pager *pager, struct call *call);
+// Gives every clean page's frame back, of this segment. Bytes that are left in memory.
+uint64_t pager_release_clean(struct segment *segment);
+
 // ---- fault.c ----
 enum trap_verdict pager_fault(const struct trap_fault *fault);
 void pager_serve(struct pager *pager, const struct fault_request *request);
@@ -299,6 +324,9 @@ void call_free(struct pager *pager, struct call *call);
 int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
                 struct backing *backing);
 void pager_stop(struct pager *pager); // no thread may be in a fault
+// Not waited for: end gives the result, and must follow. NULL: too many calls are under way.
+struct call *pager_call_begin(struct pager *pager, const struct call *call);
+int pager_call_end(struct pager *pager, struct call *begun, struct call *result);
 int pager_call(struct pager *pager,
                struct call *call); // runs it on a worker; copies the result back
 void *laundry_run(void *pager);

@@ -101,6 +101,9 @@ int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum 
 {
     struct pager *pager = segment->pager;
     INVARIANT(lock_held(&pager->lock) && page + count <= segment->table.pages);
+    if (access != TRAP_NONE && segment->frozen) {
+        return -ENOMEM; // whatever was on its way stays closed
+    }
     if (access != TRAP_NONE && pager->edges + 2 > pager->options.map_limit) {
         close_some(pager);
     }

@@ -188,6 +188,10 @@ static struct step consider(struct swap *s)
     if (s->prefetch && state != PAGE_BACKING) {
         return (struct step){.outcome = IN_FAR_ENOUGH}; // one run, no more
     }
+    if (s->segment->frozen && (s->flags & DSM_KILL) != 0) {
+        s->error = -EBUSY;
+        return (struct step){.outcome = IN_FAULT};
+    }
     switch (state) {
     case PAGE_RESIDENT:
     case PAGE_WRITING:

@@ -40,8 +40,8 @@ static bool pin_allowed(const struct pager *pager, const struct segment *segment
 
 int swap_pin(struct swap *s, struct page_entry *entry)
 {
-    if (entry->pins == UINT16_MAX) {
-        return -EOVERFLOW;
+    if (entry->pins == UINT16_MAX || s->segment->frozen) {
+        return s->segment->frozen ? -EBUSY : -EOVERFLOW;
     }
     if (entry->pins == 0) {
         if (!pin_allowed(s->pager, s->segment)) {

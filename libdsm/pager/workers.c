@@ -157,6 +157,8 @@ static void run_call(struct pager *pager, struct call *call)
         run_swap_in(pager, call);
     } else if (call->kind == CALL_DATA_STATE) {
         run_data_state(pager, call);
+    } else if (call->kind == CALL_FLUSH) {
+        pager_flush(pager, call);
     } else {
         run_clean(pager, call);
     }
@@ -245,9 +247,8 @@ static struct call *take_call(struct pager *pager)
     }
 }
 
-int pager_call(struct pager *pager, struct call *call)
+static void begin(struct pager *pager, struct call *ours, const struct call *call)
 {
-    struct call *ours = take_call(pager);
     ours->kind = call->kind;
     ours->segment = call->segment;
     ours->page = call->page;
@@ -256,6 +257,20 @@ int pager_call(struct pager *pager, struct call *call)
     ours->flags = call->flags;
     ours->passed_over = 0;
     call_queue(pager, ours);
+}
+
+// Of nobody: its thread may have others under way, and none of them is one that it left.
+struct call *pager_call_begin(struct pager *pager, const struct call *call)
+{
+    struct call *ours = call_try(pager, 0);
+    if (ours != NULL) {
+        begin(pager, ours, call);
+    }
+    return ours;
+}
+
+int pager_call_end(struct pager *pager, struct call *ours, struct call *call)
+{
     uint32_t state;
     while ((state = atomic_load(&ours->state)) != CALL_DONE) {
         (void)sync_wait(&ours->state, state, SYNC_FOR_EVER);
@@ -266,6 +281,13 @@ int pager_call(struct pager *pager, struct call *call)
     call->passed_over = ours->passed_over;
     call_free(pager, ours);
     return call->error;
+}
+
+int pager_call(struct pager *pager, struct call *call)
+{
+    struct call *ours = take_call(pager);
+    begin(pager, ours, call);
+    return pager_call_end(pager, ours, call);
 }
 
 // ---- start and stop ----
