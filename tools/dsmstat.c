@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // dsmstat [INTERVAL [COUNT]]: what programs that use the library are doing, from their statistics pages, without a word to
-// them; dsmstat server: the same of a dsmd. Like vmstat: without INTERVAL one sample since the start; with it a sample each
+// them; dsmstat server: the same of a dsmd; dsmstat hist and the other words: more of them, by probes. Like vmstat: without INTERVAL one sample since the start; with it a sample each
 // INTERVAL seconds, the first since the start.
 //
 // Samples are taken at fixed times, so a late one does not make all later ones late.
@@ -17,16 +17,22 @@
 #include <time.h>
 
 #include "rpc/noise.h"
-#include "tools/dsmstat.h"
+#include "tools/dsmstat_watch.h"
 
 // argp in libc looks for this name, so it must be seen from there.
 __attribute__((visibility("default"))) const char *argp_program_version = "dsmstat " DSM_VERSION;
 
-enum { NS_PER_S = 1000000000 };
+enum { NS_PER_S = 1000000000, OPTION_LIBRARY = 256, OPTION_SEGMENT, OPTION_SERVER };
+
+static const struct subject { // the first word
+    const char *word;
+    bool watches; // by probes
+    int (*run)(const struct stat_options *options);
+} subjects[] = {{"server", false, stat_server}, {"hist", true, watch_hist}};
 
 struct arguments {
     struct stat_options options;
-    bool server;
+    const struct subject *subject; // NULL: the counters of programs
     unsigned numbers;
 };
 
@@ -36,6 +42,9 @@ static const struct argp_option option_list[] = {
     {"all", 'a', NULL, 0, "Every counter with its meaning", 0},
     {"json", 'j', NULL, 0, "Print a JSON object per sample, with the counters themselves", 0},
     {"csv", 'c', NULL, 0, "Print comma-separated values, with the counters themselves", 0},
+    {"library", OPTION_LIBRARY, "FILE", 0, "Attach to this file, too, before a program uses it", 0},
+    {"segment", OPTION_SEGMENT, "NAME", 0, "Only this segment, or #NUMBER", 0},
+    {"server", OPTION_SERVER, "SERVER", 0, "Only this server: HOST:PORT, or its number", 0},
     {0}};
 
 static double parse_interval(const char *text, struct argp_state *state)
@@ -61,12 +70,24 @@ static uint64_t parse_whole(const char *text, const char *what, uint64_t most,
     return number;
 }
 
+static const struct subject *find_subject(const char *word)
+{
+    for (size_t i = 0; i < sizeof subjects / sizeof subjects[0]; i++) {
+        if (strcmp(word, subjects[i].word) == 0) {
+            return &subjects[i];
+        }
+    }
+    return NULL;
+}
+
 static void parse_word(struct arguments *arguments, char *word, struct argp_state *state)
 {
     struct stat_options *options = &arguments->options;
-    if (state->arg_num == 0 && strcmp(word, "server") == 0) {
-        arguments->server = true;
-    } else if (arguments->server && state->arg_num == 1 && strchr(word, ':') != NULL) {
+    const struct subject *subject = state->arg_num == 0 ? find_subject(word) : NULL;
+    if (subject != NULL) {
+        arguments->subject = subject;
+    } else if (arguments->subject == &subjects[0] && state->arg_num == 1 &&
+               strchr(word, ':') != NULL) {
         options->server = word;
     } else if (arguments->numbers == 0) {
         options->interval_s = parse_interval(word, state);
@@ -83,13 +104,23 @@ static void parse_word(struct arguments *arguments, char *word, struct argp_stat
 static void check(const struct arguments *arguments, struct argp_state *state)
 {
     const struct stat_options *options = &arguments->options;
-    if (arguments->server && (options->pid != 0 || options->total || options->all)) {
+    bool watches = arguments->subject != NULL && arguments->subject->watches;
+    bool server = arguments->subject != NULL && !watches;
+    if (server && (options->pid != 0 || options->total || options->all)) {
         argp_error(state, "--pid, --total and --all are about processes, not about a server");
+    }
+    if (watches && options->total) {
+        argp_error(state, "--total is for counters: %s shows the sum anyway",
+                   arguments->subject->word);
+    }
+    if (!watches && (options->segment != NULL || options->library != NULL ||
+                     (!server && options->server != NULL))) {
+        argp_error(state, "--segment, --server and --library are for hist, heat, why and trace");
     }
     if (options->pid != 0 && options->total) {
         argp_error(state, "--pid and --total exclude each other");
     }
-    if (options->all && options->format != STAT_TEXT) {
+    if (!watches && options->all && options->format != STAT_TEXT) {
         argp_error(state, "--json and --csv print every counter anyway");
     }
 }
@@ -121,6 +152,15 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case 'c':
         choose_format(&arguments->options, STAT_CSV, state);
+        return 0;
+    case OPTION_LIBRARY:
+        arguments->options.library = argument;
+        return 0;
+    case OPTION_SEGMENT:
+        arguments->options.segment = argument;
+        return 0;
+    case OPTION_SERVER:
+        arguments->options.server = argument;
         return 0;
     case ARGP_KEY_ARG:
         parse_word(arguments, argument, state);
@@ -161,7 +201,7 @@ static void say_when_nobody(const struct stat_sample *sample)
     }
 }
 
-static int watch_clients(const struct stat_options *options)
+int stat_clients(const struct stat_options *options)
 {
     struct stat_printer printer = {.options = options};
     struct stat_sample sample = {0};
@@ -197,7 +237,8 @@ int main(int argc, char **argv)
     const struct argp argp = {
         .options = option_list,
         .parser = parse,
-        .args_doc = "[INTERVAL [COUNT]]\nserver [HOST:PORT] [INTERVAL [COUNT]]",
+        .args_doc = "[INTERVAL [COUNT]]\nserver [HOST:PORT] [INTERVAL [COUNT]]\n"
+                    "hist|heat|why|trace [INTERVAL [COUNT]]",
         .doc = "Shows what programs whose memory lies on a memory server are doing (those of this "
                "user; of everybody when root), or what a server is doing. Without INTERVAL (in "
                "seconds) once, since the start; else again and again, the first time since the "
@@ -218,5 +259,6 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "dsmstat: the random source or the crypto library does not work\n");
         return DSMSTAT_FAILED;
     }
-    return arguments.server ? stat_server(&arguments.options) : watch_clients(&arguments.options);
+    return arguments.subject != NULL ? arguments.subject->run(&arguments.options)
+                                     : stat_clients(&arguments.options);
 }

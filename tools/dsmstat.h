@@ -39,7 +39,7 @@ struct stat_options {
     enum stat_format format;
     bool total, all;
     pid_t pid; // 0: all that may be seen
-    const char *server;
+    const char *server, *segment, *library;
     double interval_s; // 0: once
     uint64_t count;    // of samples; UINT64_MAX: until interrupted
 };
@@ -52,8 +52,8 @@ struct stat_latency { // of faults that waited
 };
 struct stat_client {
     struct stat_client *next;
-    pid_t pid;
-    int fd; // keeps the page after the process has ended
+    pid_t pid, own_pid; // own_pid: by which it knows itself
+    int fd;             // keeps the page after the process has ended
     dev_t device;
     ino_t inode;
     uint32_t bytes;
@@ -62,13 +62,15 @@ struct stat_client {
     uint64_t opened_ns, cache_bytes;
     char program[64];
     char server[280];
-    bool seen, ended;
+    bool seen, ended, told;
     uint64_t before[STAT_COUNTERS], now[STAT_COUNTERS];
     struct stat_latency latency_before, latency_now;
 };
 // The page that process `pid` has open, if it is one of its own. 0 with a new client; -ENOENT there is none;
 // -ESRCH no such process; -EACCES another user's; -ENOMEM.
 int stat_client_find(pid_t pid, struct stat_client **client);
+// The same of a page that another process has found and checked: takes the descriptor.
+int stat_client_adopt(pid_t pid, int fd, struct stat_client **client);
 void stat_client_read(struct stat_client *client); // before = now, now = the page's counters
 void stat_client_destroy(struct stat_client **client);
 
@@ -101,6 +103,7 @@ struct stat_printer {
     unsigned lines; // since the heading
 };
 int stat_print(struct stat_printer *printer, const struct stat_sample *sample);
+json_t *stat_latency_json(const struct stat_latency *latency);
 // dsmstat_text.c
 void stat_print_text(struct stat_printer *printer, const struct stat_line *line);
 void stat_print_all(const struct stat_line *line);
@@ -115,9 +118,10 @@ extern const struct stat_percent {
     const char *title, *name; // of its column, and of its field
 } stat_percents[STAT_PERCENTS];
 
-// ---- a server (dsmstat_server.c): an exit code ----
+// ---- exit codes ----
 
-int stat_server(const struct stat_options *options);
+int stat_clients(const struct stat_options *options); // dsmstat.c
+int stat_server(const struct stat_options *options);  // dsmstat_server.c
 void stat_complain(const struct failure *failure);
 // Until it is time for sample `number` (from 0) of those that began at `start_ns` (CLOCK_MONOTONIC).
 void stat_wait(const struct stat_options *options, uint64_t start_ns, uint64_t number);

@@ -132,12 +132,13 @@ static int take_header(struct stat_client *client, const uint8_t *page, size_t b
     }
     memcpy(&header, page, sizeof header);
     if (header.magic != STAT_PAGE_MAGIC || header.version != STAT_PAGE_VERSION ||
-        header.pid != own_pid(client->pid) || header.counters > STAT_PAGE_MOST_COUNTERS ||
+        header.counters > STAT_PAGE_MOST_COUNTERS ||
         header.counters_offset % sizeof(uint64_t) != 0 || header.counters_offset < sizeof header ||
         !within(header.counters_offset, header.counters * sizeof(uint64_t), bytes) ||
         !within(header.names_offset, header.names_bytes, bytes)) {
         return -ENOENT;
     }
+    client->own_pid = header.pid;
     client->opened_ns = header.opened_ns;
     client->cache_bytes = header.cache_bytes;
     copy_printable(client->program, header.program, sizeof client->program);
@@ -177,7 +178,8 @@ static int examine(int directory, const char *name, uid_t owner, struct stat_cli
     (void)close(found);
     if (error == 0) {
         error = read_page(client, page) == 0 ? take_header(client, page, client->bytes) : -ENOENT;
-        if (error != 0) {
+        if (error != 0 || client->own_pid != own_pid(client->pid)) {
+            error = -ENOENT;
             (void)close(client->fd);
         }
     }
@@ -207,6 +209,29 @@ int stat_client_find(pid_t pid, struct stat_client **client)
     (void)closedir(directory);
     if (error != 0) {
         free(made);
+        return error;
+    }
+    *client = made;
+    return 0;
+}
+
+int stat_client_adopt(pid_t pid, int fd, struct stat_client **client)
+{
+    static uint8_t page[STAT_PAGE_MOST_BYTES] __attribute__((aligned(8)));
+    struct stat facts;
+    struct stat_client *made = calloc(1, sizeof *made);
+    int error = made == NULL ? -ENOMEM : (fstat(fd, &facts) != 0 ? -errno : 0);
+    if (error == 0) {
+        made->pid = pid;
+        made->fd = fd;
+        made->bytes = facts.st_size > STAT_PAGE_MOST_BYTES ? 0 : (uint32_t)facts.st_size;
+        made->device = facts.st_dev;
+        made->inode = facts.st_ino;
+        error = read_page(made, page) == 0 ? take_header(made, page, made->bytes) : -ENOENT;
+    }
+    if (error != 0) {
+        free(made);
+        (void)close(fd);
         return error;
     }
     *client = made;

@@ -71,7 +71,7 @@ static void add_line(struct stat_line *total, const struct stat_line *line)
 }
 
 // Buckets that are empty are left out; the others as [where it begins, count].
-static json_t *latency_of(const struct stat_latency *latency)
+json_t *stat_latency_json(const struct stat_latency *latency)
 {
     json_t *object = json_object();
     json_t *buckets = json_array();
@@ -112,7 +112,7 @@ static json_t *object_of(const struct stat_line *line)
                                   tool_json_number(line->value[i]));
     }
     (void)json_object_set_new(object, "counters", counters);
-    (void)json_object_set_new(object, "fault_latency", latency_of(&line->latency));
+    (void)json_object_set_new(object, "fault_latency", stat_latency_json(&line->latency));
     return object;
 }
 

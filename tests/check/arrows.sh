@@ -24,8 +24,8 @@ libdsm/.:        libdsm rpc
 rpc:
 metrics:         rpc/failure.h libdsm/stat/latency.h
 server:          rpc metrics libdsm/stat/latency.h
-tools:           rpc metrics server/ready.h server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store
-bpf:
+tools:           rpc metrics server/ready.h server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store bpf/dsm_events.h
+bpf:             libdsm/stat/fault_parts.h
 tests:           rpc server metrics libdsm tools bpf
 '
 # HEADER: the files (shell patterns) that may include it.
@@ -34,7 +34,8 @@ grpc/*:       rpc/lane_grpc*.c
 sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
 protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
 *.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.[ch] tests/*
-bpf/*:        tools/*.c bpf/*
+bpf/*:        tools/dsmstat_bpf.c bpf/*
+dsm_bpf.*:    tools/dsmstat_bpf.c
 jansson.h:    tools/*.[ch] tests/*
 ini.h:        rpc/setting_file.c
 sys/sdt.h:    rpc/probe.h
