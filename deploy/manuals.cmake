@@ -16,7 +16,9 @@ elseif(TARGET dsmctl AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
     add_custom_command(OUTPUT ${manual} VERBATIM
       COMMAND ${CMAKE_SOURCE_DIR}/deploy/manual-page ${page} $<TARGET_FILE_DIR:dsmctl> ${PROJECT_VERSION} ${manual}
       DEPENDS ${page} ${CMAKE_SOURCE_DIR}/deploy/manual-page ${CMAKE_SOURCE_DIR}/libdsm/include/dsm/counters.def
-        ${CMAKE_SOURCE_DIR}/libdsm/page/page_states.def ${CMAKE_SOURCE_DIR}/server/metrics.def dsmctl)
+        ${CMAKE_SOURCE_DIR}/libdsm/page/page_states.def ${CMAKE_SOURCE_DIR}/server/metrics.def
+        ${CMAKE_SOURCE_DIR}/libdsm/stat/probes.def ${CMAKE_SOURCE_DIR}/libdsm/stat/fault_parts.h
+        ${CMAKE_SOURCE_DIR}/server/probes.def dsmctl)
     list(APPEND dsm_manuals ${manual})
   endforeach()
   add_custom_target(manuals ALL DEPENDS ${dsm_manuals})
