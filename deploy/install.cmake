@@ -45,7 +45,7 @@ install(FILES ${CMAKE_BINARY_DIR}/install/dsmConfig.cmake ${CMAKE_BINARY_DIR}/in
 
 # server, tools
 install(TARGETS dsmd RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR} COMPONENT server)
-foreach(tool dsmctl dsmperf dsmstat)
+foreach(tool dsmctl dsmperf dsmstat dsm_exporter)
   if(TARGET ${tool})
     install(TARGETS ${tool} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
   endif()
@@ -54,16 +54,21 @@ install(FILES deploy/dsmd.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMP
 install(FILES deploy/client.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT library)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT library)
 
-# Units name /usr/sbin/dsmd; installed elsewhere, they name that.
+# Units name /usr/sbin/dsmd; installed elsewhere, they name that. Each goes with its program.
 file(GLOB dsm_units CONFIGURE_DEPENDS deploy/systemd/*.service)
 foreach(unit ${dsm_units})
   cmake_path(GET unit FILENAME name)
-  install(FILES ${unit} DESTINATION lib/systemd/system COMPONENT server)
+  set(component tools)
+  if(name STREQUAL dsmd.service)
+    set(component server)
+  endif()
+  install(FILES ${unit} DESTINATION lib/systemd/system COMPONENT ${component})
   install(CODE "
     set(unit \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/systemd/system/${name}\")
     file(READ \"\${unit}\" text)
     string(REPLACE /usr/sbin/ \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_SBINDIR}/\" text \"\${text}\")
-    file(WRITE \"\${unit}\" \"\${text}\")" COMPONENT server)
+    string(REPLACE /usr/bin/ \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}/\" text \"\${text}\")
+    file(WRITE \"\${unit}\" \"\${text}\")" COMPONENT ${component})
 endforeach()
 
 # Manual pages, where the build left any.

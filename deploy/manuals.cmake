@@ -6,7 +6,7 @@ find_program(SCDOC scdoc)
 mark_as_advanced(SCDOC)
 if(NOT SCDOC)
   message(STATUS "There is no scdoc: manual pages are not made.")
-elseif(TARGET dsmctl AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
+elseif(TARGET dsmctl AND TARGET dsm_exporter AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
   file(GLOB dsm_pages CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/libdsm/man/*.scd ${CMAKE_SOURCE_DIR}/server/*.scd
     ${CMAKE_SOURCE_DIR}/tools/*.scd)
   set(dsm_manuals "")
@@ -18,7 +18,7 @@ elseif(TARGET dsmctl AND DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ)
       DEPENDS ${page} ${CMAKE_SOURCE_DIR}/deploy/manual-page ${CMAKE_SOURCE_DIR}/libdsm/include/dsm/counters.def
         ${CMAKE_SOURCE_DIR}/libdsm/page/page_states.def ${CMAKE_SOURCE_DIR}/server/metrics.def
         ${CMAKE_SOURCE_DIR}/libdsm/stat/probes.def ${CMAKE_SOURCE_DIR}/libdsm/stat/fault_parts.h
-        ${CMAKE_SOURCE_DIR}/server/probes.def dsmctl)
+        ${CMAKE_SOURCE_DIR}/server/probes.def dsmctl dsm_exporter)
     list(APPEND dsm_manuals ${manual})
   endforeach()
   add_custom_target(manuals ALL DEPENDS ${dsm_manuals})

@@ -59,7 +59,11 @@ set(CPACK_DEBIAN_TOOLS_PACKAGE_SECTION utils)
 set(CPACK_COMPONENT_TOOLS_DEPENDS library)
 set(CPACK_DEBIAN_TOOLS_DESCRIPTION "tools for memory servers and their clients
 dsmctl makes keys, authorizes clients and looks after segments; dsmstat shows what clients and servers
-do; dsmperf measures remote memory beside the limits of the machine.")
+do, dsm_exporter tells Prometheus of clients; dsmperf measures remote memory beside the limits of the machine.")
+set(dsm_tools_control ${CMAKE_SOURCE_DIR}/deploy/debian/tools)
+set(CPACK_DEBIAN_TOOLS_PACKAGE_DEPENDS "init-system-helpers (>= 1.54~)")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_CONTROL_EXTRA ${dsm_tools_control}/postinst ${dsm_tools_control}/prerm
+  ${dsm_tools_control}/postrm)
 
 # What only the packages hold. EXCLUDE_FROM_ALL: cmake --install leaves /etc alone.
 install(FILES deploy/dsmd.conf DESTINATION /etc/dsm COMPONENT server EXCLUDE_FROM_ALL)

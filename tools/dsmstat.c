@@ -178,13 +178,6 @@ void stat_complain(const struct failure *failure)
     (void)fprintf(stderr, "dsmstat: %s\n", failure->text);
 }
 
-uint64_t stat_now_ns(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 void stat_wait(const struct stat_options *options, uint64_t start_ns, uint64_t number)
 {
     uint64_t at = start_ns + (uint64_t)((double)number * options->interval_s * NS_PER_S);

@@ -53,16 +53,18 @@ struct stat_latency { // of faults that waited
 struct stat_client {
     struct stat_client *next;
     pid_t pid, own_pid; // own_pid: by which it knows itself
-    int fd;             // keeps the page after the process has ended
+    uid_t user;
+    int fd; // keeps the page after the process has ended
     dev_t device;
     ino_t inode;
     uint32_t bytes;
     uint32_t place[STAT_COUNTERS]; // where a counter lies in the page; 0: it has none of that name
     uint32_t latency_place;        // the same of its histogram
+    bool seen, ended, told;
+    bool fresh; // met in the latest sample
     uint64_t opened_ns, cache_bytes;
     char program[64];
     char server[280];
-    bool seen, ended, told;
     uint64_t before[STAT_COUNTERS], now[STAT_COUNTERS];
     struct stat_latency latency_before, latency_now;
 };

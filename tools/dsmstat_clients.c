@@ -11,9 +11,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tools/dsmstat.h"
 #include "tools/tool_text.h"
+
+uint64_t stat_now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
 
 static void drop_ended(struct stat_sample *sample)
 {
@@ -21,6 +29,7 @@ static void drop_ended(struct stat_sample *sample)
     while (*link != NULL) {
         struct stat_client *client = *link;
         client->seen = false;
+        client->fresh = false;
         if (client->ended) {
             *link = client->next;
             stat_client_destroy(&client);
@@ -46,6 +55,7 @@ static void meet(struct stat_sample *sample, struct stat_client *client)
         }
     }
     client->seen = true;
+    client->fresh = true;
     client->next = *link;
     *link = client;
 }

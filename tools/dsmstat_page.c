@@ -204,6 +204,7 @@ int stat_client_find(pid_t pid, struct stat_client **client)
     const struct dirent *entry;
     while (error == -ENOENT && (entry = readdir(directory)) != NULL) {
         made->pid = pid;
+        made->user = facts.st_uid;
         error = examine(dirfd(directory), entry->d_name, facts.st_uid, made);
     }
     (void)closedir(directory);

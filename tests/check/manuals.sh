@@ -130,7 +130,7 @@ check_command_lines() { # PAGE
                 offence "$1:1: an example says $program $command, and there is no $option"
             fi
         done
-    done < <(blocks "$1" | sed -nE 's/^[$#] ([A-Z_]+=[^ ]+ )*(dsmd|dsmctl|dsmstat|dsmperf) ?/\2 /p')
+    done < <(blocks "$1" | sed -nE 's/^[$#] ([A-Z_]+=[^ ]+ )*(dsmd|dsmctl|dsmstat|dsmperf|dsm_exporter) ?/\2 /p')
 }
 
 check_rendering() { # PAGE
@@ -180,6 +180,7 @@ check_program server/dsmd.8.scd dsmd
 check_program tools/dsmctl.1.scd dsmctl
 check_program tools/dsmstat.1.scd dsmstat
 check_program tools/dsmperf.1.scd dsmperf
+check_program tools/dsm_exporter.1.scd dsm_exporter
 check_commands tools/dsmctl.1.scd
 check_measurements tools/dsmperf.1.scd
 check_keys server/dsmd.conf.5.scd
@@ -189,4 +190,8 @@ mapfile -t counters < <(sed -nE 's/^DSM_COUNTER\(([a-z_]+),.*/\1/p' libdsm/inclu
 lacks dsmstat.1 '^\\\\fB%s\\\\fR (' "${counters[@]}"
 mapfile -t columns < <(sed -nE 's/^DSM_COLUMN\([A-Z_]+, "([^"]+)".*/\1/p' libdsm/include/dsm/counters.def)
 lacks dsmstat.1 '^\\\\fB%s\\\\fR$' "${columns[@]}"
+mapfile -t metrics < <(sed -nE 's/^DSM_METRIC\([A-Z_]+, "([a-z_]+)".*/\1/p' server/metrics.def)
+lacks dsmd.8 '^\\\\fB%s\\\\fR' "${metrics[@]}"
+mapfile -t metrics < <("$build/bin/dsm_exporter" --list | cut -f 1)
+lacks dsm_exporter.1 '^\\\\fB%s\\\\fR' "${metrics[@]}"
 verdict
