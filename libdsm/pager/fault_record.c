@@ -67,8 +67,10 @@ static bool is_gone(uint32_t thread)
     return sync_call(SYS_tgkill, process, (long)thread, 0, 0, 0, 0) == -ESRCH;
 }
 
+// Among many threads a few are asked at a time whether they are gone: this is under the lock.
 static struct fault_record *claim(struct pager *pager, uint32_t thread)
 {
+    enum { LOOKS = 4 };
     struct fault_record *unused = NULL;
     for (uint32_t i = 0; i < FAULT_RECORDS; i++) {
         struct fault_record *record = &pager->records[i];
@@ -80,10 +82,9 @@ static struct fault_record *claim(struct pager *pager, uint32_t thread)
             break;
         }
     }
-    for (uint32_t i = 0; unused == NULL && i < FAULT_RECORDS; i++) {
-        if (is_gone(pager->records[i].owner)) {
-            unused = &pager->records[i];
-        }
+    for (uint32_t i = 0; unused == NULL && i < LOOKS; i++) {
+        struct fault_record *record = &pager->records[pager->record_hand++ % FAULT_RECORDS];
+        unused = is_gone(record->owner) ? record : NULL;
     }
     if (unused != NULL) {
         unused->owner = thread;

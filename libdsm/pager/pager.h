@@ -133,6 +133,7 @@ struct pager {
     _Atomic uint32_t stopping;
     struct call calls[PAGER_CALLS];
     struct fault_record records[FAULT_RECORDS]; // (L)
+    uint32_t record_hand;                       // (L)
     pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 2];
     uint32_t thread_count;
 };

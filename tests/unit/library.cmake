@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # libdsm, one room at a time, against dsm_core: the same code as libdsm.so.
 if(TARGET dsm_core)
-  foreach(part latency page_table placement replacement read_ahead lock settings)
+  foreach(part fault_record latency page_table placement replacement read_ahead lock settings)
     add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c LIBRARIES dsm_core)
   endforeach()
   add_unit_test(backing SOURCES ${CMAKE_CURRENT_LIST_DIR}/backing.c

@@ -56,6 +56,38 @@ static void test_sizes_and_places(void **state)
     }
 }
 
+// One record is left out and sealed after those that follow it; who opens them in order sees nothing of that.
+static void test_reserved(void **state)
+{
+    (void)state;
+    for (const enum noise_suite *suite = pair_suites(); *suite; suite++) {
+        struct channel c = channel_create(*suite);
+        static uint8_t records[4][8 + 16], got[8], much[65535], sealed[65535 + 16];
+        assert_int_equal(noise_seal(c.send, "record 0", 8, records[0]), 0);
+        assert_int_equal(noise_seal_reserved(c.send, "record 1", 8, records[1]), -EINVAL);
+        assert_int_equal(noise_reserve(c.send), 0);
+        assert_int_equal(noise_reserve(c.send), -EBUSY);
+        assert_int_equal(noise_seal(c.send, "record 2", 8, records[2]), 0);
+        assert_int_equal(noise_seal_reserved(c.send, "record 1", 8, records[1]), 0);
+        assert_int_equal(noise_seal_reserved(c.send, "record 9", 8, records[3]), -EINVAL); // once
+        assert_int_equal(noise_seal(c.send, "record 3", 8, records[3]), 0);
+        assert_int_equal(noise_cipher_records(c.send), 4);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(noise_open(c.receive, records[i], 24, got), 0);
+            assert_memory_equal(got, "record ", 7);
+            assert_int_equal(got[7], '0' + i);
+        }
+        assert_int_equal(noise_reserve(c.send), 0);
+        assert_int_equal(noise_seal_reserved(c.send, much, sizeof much, sealed), -EMSGSIZE);
+        assert_int_equal(noise_seal_reserved(c.send, "x", 1, sealed), -EINVAL); // it is spent
+        assert_int_equal(noise_reserve(c.send), 0);
+        noise_cipher_clear(c.send);
+        assert_int_equal(noise_seal_reserved(c.send, "x", 1, sealed), -ENOTCONN);
+        assert_int_equal(noise_reserve(c.send), -ENOTCONN);
+        channel_destroy(&c);
+    }
+}
+
 // A state that refused one record refuses all, the right one too, and has forgotten its key.
 static void assert_dead(struct noise_cipher *cipher, const uint8_t *right, size_t bytes)
 {
@@ -250,15 +282,11 @@ static void test_pool_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_sizes_and_places),
-        cmocka_unit_test(test_replay_drop_reorder),
-        cmocka_unit_test(test_every_bit_and_length),
-        cmocka_unit_test(test_nonce_encoding),
-        cmocka_unit_test(test_end_of_nonces),
-        cmocka_unit_test(test_without_a_key),
-        cmocka_unit_test(test_pool),
-        cmocka_unit_test(test_pool_wipes),
-        cmocka_unit_test(test_pool_threads),
+        cmocka_unit_test(test_sizes_and_places),    cmocka_unit_test(test_reserved),
+        cmocka_unit_test(test_replay_drop_reorder), cmocka_unit_test(test_every_bit_and_length),
+        cmocka_unit_test(test_nonce_encoding),      cmocka_unit_test(test_end_of_nonces),
+        cmocka_unit_test(test_without_a_key),       cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_pool_wipes),          cmocka_unit_test(test_pool_threads),
     };
     return cmocka_run_group_tests(tests, pair_group_setup, NULL);
 }
