@@ -39,6 +39,12 @@ enum {
     LIMIT_RESERVED_DESCRIPTORS = 96,
     LIMIT_SEGMENTS_PER_PRINCIPAL = 1024,
     LIMIT_SESSION_SEGMENTS = 256,
+    LIMIT_IMAGE_SEGMENTS = 64,         // of one process image; a capsule has as many
+    LIMIT_IMAGES_PER_PRINCIPAL = 1024, // that the server remembers
+    LIMIT_CAPSULE_MIN_MS = 100,        // for which an image stays parked
+    LIMIT_CAPSULE_MAX_MS = 24 * 3600 * 1000,
+    LIMIT_IMAGE_KEPT_MS =
+        10 * 60 * 1000, // after its capsule expired, so that a late one is told why it is refused
     LIMIT_HEADROOM_BYTES = 64 << 20,
     LIMIT_UNEXPLAINED_BYTES = 64 << 10, // gRPC lane: received but not part of an opened record
     LIMIT_WATCHDOG_MS = 10,

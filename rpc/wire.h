@@ -28,6 +28,8 @@ enum {
     WIRE_ATTACH_BYTES = 160,
     WIRE_ATTACHED_BYTES = 256,
     WIRE_ID_BYTES = 16,
+    WIRE_TOKEN_BYTES = 32,  // what a capsule shows to be redeemed
+    WIRE_DIGEST_BYTES = 32, // of a token; of code
 };
 
 enum wire_op {
@@ -64,6 +66,8 @@ enum wire_status {
     WIRE_WRONG_SERVER = 16,
     WIRE_OLD_VERSION = 17,
     WIRE_STALE_GENERATION = 18,
+    WIRE_EXPIRED = 19, // the capsule is too old
+    WIRE_USED = 20,    // the capsule was redeemed, or its image taken back
     WIRE_STATUS_COUNT
 };
 

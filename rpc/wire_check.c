@@ -169,6 +169,8 @@ static const struct {
     [WIRE_WRONG_SERVER] = {-EACCES, "the server has another name"},
     [WIRE_OLD_VERSION] = {-EPROTONOSUPPORT, "the two ends speak different versions"},
     [WIRE_STALE_GENERATION] = {-ESTALE, "a newer connection has taken this lane's place"},
+    [WIRE_EXPIRED] = {-ETIME, "the capsule has expired"},
+    [WIRE_USED] = {-EALREADY, "the capsule was used before, or its image was taken back"},
 };
 
 int wire_status_errno(enum wire_status status)

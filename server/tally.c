@@ -59,6 +59,8 @@ static const char *const status_names[WIRE_STATUS_COUNT] = {
     [WIRE_WRONG_SERVER] = "wrong_server",
     [WIRE_OLD_VERSION] = "old_version",
     [WIRE_STALE_GENERATION] = "stale_generation",
+    [WIRE_EXPIRED] = "expired",
+    [WIRE_USED] = "used",
 };
 
 const char *tally_op_name(unsigned op)

@@ -14,7 +14,7 @@
 #include "libdsm/sync/futex.h"
 #include "rpc/dsm.pb-c.h"
 
-enum { REQUEST_BYTES = 2048 };
+enum { REQUEST_BYTES = 4096 };
 
 static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *to)
 {
