@@ -28,7 +28,9 @@ static const struct subject { // the first word
     const char *word;
     bool watches; // by probes
     int (*run)(const struct stat_options *options);
-} subjects[] = {{"server", false, stat_server}, {"hist", true, watch_hist}};
+} subjects[] = {{"server", false, stat_server}, // the first: check()
+                {"hist", true, watch_hist},
+                {"why", true, watch_why}};
 
 struct arguments {
     struct stat_options options;

@@ -60,6 +60,7 @@ struct stat_client {
     uint32_t bytes;
     uint32_t place[STAT_COUNTERS]; // where a counter lies in the page; 0: it has none of that name
     uint32_t latency_place;        // the same of its histogram
+    uint32_t segments_place, segments, segment_bytes; // and of its table of segments
     bool seen, ended, told;
     bool fresh; // met in the latest sample
     uint64_t opened_ns, cache_bytes;
@@ -73,6 +74,14 @@ struct stat_client {
 int stat_client_find(pid_t pid, struct stat_client **client);
 // The same of a page that another process has found and checked: takes the descriptor.
 int stat_client_adopt(pid_t pid, int fd, struct stat_client **client);
+struct stat_segment { // that is open
+    uint32_t number, page_bytes;
+    uint64_t pages;
+    char name[STAT_PAGE_NAME_BYTES];
+};
+typedef void stat_visit_segment(void *context, const struct stat_segment *segment);
+void stat_client_segments(const struct stat_client *client, stat_visit_segment *each,
+                          void *context);
 void stat_client_read(struct stat_client *client); // before = now, now = the page's counters
 void stat_client_destroy(struct stat_client **client);
 

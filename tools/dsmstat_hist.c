@@ -238,7 +238,8 @@ static int show(struct watch *watch, void *state, struct failure *failure)
         hist_print_csv(watch, &now);
     } else if (error == 0) {
         struct hist_sample recent = {.seconds = now.seconds - before->seconds};
-        error = take(watch, &recent, failure);
+        error = sums_copy(&now.counts, &recent.counts);
+        error = error == 0 ? sums_copy(&now.hist, &recent.hist) : error;
         sums_subtract(&recent.counts, &before->counts);
         sums_subtract(&recent.hist, &before->hist);
         error = error == 0 ? print_text(watch, &recent) : error;

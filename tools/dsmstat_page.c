@@ -152,6 +152,14 @@ static int take_header(struct stat_client *client, const uint8_t *page, size_t b
         within(header.fault_latency_offset, sizeof(struct latency), bytes)) {
         client->latency_place = header.fault_latency_offset;
     }
+    if (header.segment_bytes >= sizeof(struct stat_page_segment) &&
+        header.segments_offset % sizeof(uint64_t) == 0 && header.segments <= STAT_PAGE_MOST_BYTES &&
+        header.segment_bytes % sizeof(uint64_t) == 0 &&
+        within(header.segments_offset, (uint64_t)header.segments * header.segment_bytes, bytes)) {
+        client->segments_place = header.segments_offset;
+        client->segments = header.segments;
+        client->segment_bytes = header.segment_bytes;
+    }
     return 0;
 }
 
@@ -254,6 +262,25 @@ void stat_client_read(struct stat_client *client)
     }
     if (client->latency_place != 0) {
         memcpy(&client->latency_now, page + client->latency_place, sizeof client->latency_now);
+    }
+}
+
+void stat_client_segments(const struct stat_client *client, stat_visit_segment *each, void *context)
+{
+    static uint8_t page[STAT_PAGE_MOST_BYTES] __attribute__((aligned(8)));
+    if (client->segments_place == 0 || read_page(client, page) != 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < client->segments; i++) {
+        struct stat_page_segment place;
+        memcpy(&place, page + client->segments_place + (size_t)i * client->segment_bytes,
+               sizeof place);
+        if (place.number != 0 && place.number == place.again) { // else free, or it changes just now
+            struct stat_segment segment = {
+                .number = place.number, .page_bytes = place.page_bytes, .pages = place.pages};
+            copy_printable(segment.name, place.name, sizeof segment.name);
+            each(context, &segment);
+        }
     }
 }
 

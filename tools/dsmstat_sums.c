@@ -79,6 +79,22 @@ const uint64_t *sums_find(const struct sums *sums, const struct seen_key *key)
     return NULL;
 }
 
+int sums_copy(const struct sums *sums, struct sums *copy)
+{
+    *copy = (struct sums){.words = sums->words, .count = sums->count, .room = sums->count};
+    copy->keys = reallocarray(NULL, sums->count + 1, sizeof *copy->keys);
+    copy->values = reallocarray(NULL, sums->count * sums->words + 1, sizeof *copy->values);
+    if (copy->keys == NULL || copy->values == NULL) {
+        sums_free(copy);
+        return -ENOMEM;
+    }
+    if (sums->count > 0) {
+        memcpy(copy->keys, sums->keys, sums->count * sizeof *copy->keys);
+        memcpy(copy->values, sums->values, sums->count * sums->words * sizeof *copy->values);
+    }
+    return 0;
+}
+
 void sums_subtract(struct sums *sums, const struct sums *before)
 {
     for (size_t i = 0; i < sums->count; i++) {

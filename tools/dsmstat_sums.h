@@ -20,6 +20,7 @@ int sums_read(const struct watch *watch, enum sums_of what, struct sums *sums,
               struct failure *failure);
 // NULL: there is none.
 const uint64_t *sums_find(const struct sums *sums, const struct seen_key *key);
+int sums_copy(const struct sums *sums, struct sums *copy); // 0 or -ENOMEM
 void sums_subtract(struct sums *sums, const struct sums *before);
 void sums_total(const struct sums *sums, uint64_t *total);
 void sums_free(struct sums *sums);

@@ -94,6 +94,7 @@ static int look(struct watch *watch, struct failure *failure)
     if (word.kind == ATTACH_FAILED) {
         return failure_set(failure, -ESRCH, "%s", word.text);
     }
+    watch_learn(watch);
     watch->alive = (unsigned)word.pid;
     watch->over = watch->options->pid != 0 && watch->alive == 0;
     uint64_t now = stat_now_ns();
@@ -113,6 +114,7 @@ static void end(struct watch *watch)
         watch->clients = client->next;
         stat_client_destroy(&client);
     }
+    free(watch->segments);
     seen_unload(&watch->seen);
 }
 
@@ -176,7 +178,8 @@ static void tell_losses(const struct watch *watch)
     };
     for (unsigned i = 0; i < SEEN_LOSSES; i++) {
         uint64_t lost = seen_lost(watch->seen, i);
-        if (lost > 0) {
+        // The first fault of each process is what makes the kernel's side look at its threads.
+        if (lost > (i == SEEN_LOST_STARTS ? watch->segment_count + watch->alive + 1 : 0)) {
             (void)fprintf(stderr, "dsmstat: %" PRIu64 " %s\n", lost, losses[i]);
         }
     }
@@ -193,6 +196,7 @@ static int show_all(struct watch *watch, const struct watch_view *view, double s
         at = view->pause_ns != 0 && at + view->pause_ns < next ? at + view->pause_ns : next;
         i += at == next ? 1 : 0;
         result = wait_until(watch, at, failure);
+        watch_learn(watch);
         int error = result >= 0 ? view->show(watch, view->state, failure) : 0;
         if (error == 0 && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
             error =
@@ -240,40 +244,4 @@ int watch_refused(const struct stat_options *options, const struct failure *reas
         (void)stat_clients(options);
     }
     return DSMSTAT_FAILED;
-}
-
-static const struct stat_client *client_of(const struct watch *watch, const struct seen_key *key)
-{
-    const struct stat_client *client = watch->clients;
-    while (client != NULL && client->pid != (pid_t)key->process) {
-        client = client->next;
-    }
-    return client;
-}
-
-void watch_name(const struct watch *watch, const struct seen_key *key, struct watch_name *name)
-{
-    const struct stat_client *client = client_of(watch, key);
-    *name = (struct watch_name){.program = "?"};
-    (void)snprintf(name->segment, sizeof name->segment, "#%u", key->segment);
-    (void)snprintf(name->server, sizeof name->server, "%u", key->store);
-    if (client != NULL) {
-        memcpy(name->program, client->program, sizeof name->program);
-        if (key->store == 0) {
-            (void)snprintf(name->server, sizeof name->server, "%s", client->server);
-        }
-    }
-}
-
-bool watch_shows(const struct watch *watch, const struct seen_key *key)
-{
-    const struct stat_options *options = watch->options;
-    struct watch_name name;
-    char number[16];
-    watch_name(watch, key, &name);
-    (void)snprintf(number, sizeof number, "%u", key->store);
-    return (options->pid == 0 || (pid_t)key->process == options->pid) &&
-           (options->segment == NULL || strcmp(options->segment, name.segment) == 0) &&
-           (options->server == NULL || strcmp(options->server, name.server) == 0 ||
-            strcmp(options->server, number) == 0);
 }

@@ -40,12 +40,17 @@ struct watch {
     const struct stat_options *options;
     int attacher; // its socket
     pid_t attacher_pid;
-    struct stat_client *clients; // also those that have ended
+    struct stat_client *clients;    // also those that have ended
+    struct watch_segment *segments; // that were ever seen open
+    size_t segment_count;
     unsigned alive;
     uint64_t since_ns; // when all was attached
     uint64_t next_look_ns;
     bool over; // the process that was asked for has ended
 };
+// What is open now is remembered, since a closed segment has no name.
+void watch_learn(struct watch *watch);
+
 struct watch_view {
     uint32_t wanted;     // SEEN_HIST, ...
     double seconds;      // of a sample where the user says nothing; 0: WATCH_SECONDS
@@ -64,15 +69,20 @@ int watch_result(int error, const struct failure *failure); // complains; an exi
 int watch_refused(const struct stat_options *options, const struct failure *reason,
                   const char *what);
 
+// ---- names (dsmstat_names.c) ----
+
 struct watch_name { // of what a key stands for
-    char program[64], segment[300], server[300];
+    char program[64], segment[STAT_PAGE_NAME_BYTES], server[280];
     uint64_t pages, page_bytes; // of the segment; 0: not known
 };
 void watch_name(const struct watch *watch, const struct seen_key *key, struct watch_name *name);
+// Programs with a full cache have read more pages since they began than their segments have.
+bool watch_comes_again(const struct watch *watch);
 // Whether --pid, --segment and --server let it through.
 bool watch_shows(const struct watch *watch, const struct seen_key *key);
 
-// What to say to those who may not watch, and exit codes of the subcommands.
+// ---- exit codes ----
+
 int watch_hist(const struct stat_options *options);
 int watch_why(const struct stat_options *options);
 int watch_heat(const struct stat_options *options);

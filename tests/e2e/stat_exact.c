@@ -6,11 +6,17 @@
 //
 //   stat_exact FILE TOUCHES PAGES   prints its pid, waits for FILE, then from each thread TOUCHES cheap touches (two traps each)
 //                                   and PAGES random ones; prints "counters", "NAME NUMBER"..., "end", and waits for FILE.end
+//   stat_exact FILE 0 PAGES measure one thread touches PAGES pages that are not in; prints the median of what that took as it saw it
+//   stat_exact FILE 0 PAGES idle    the same from 8 threads that have a processor only when nobody else wants it, and somebody does
 #include <dsm/dsm.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { PAGE = 4096, THREADS = 8, OWN = 64, SHARED = 4096, CACHE = SHARED / 4 + THREADS * OWN };
@@ -18,6 +24,7 @@ enum { PAGE = 4096, THREADS = 8, OWN = 64, SHARED = 4096, CACHE = SHARED / 4 + T
 static dsm *session;
 static dsm_segment *scratch, *shared;
 static unsigned long touches, pages;
+static const char *mode = "";
 
 static void check(int result, const char *what)
 {
@@ -58,9 +65,79 @@ static void touch_randomly(uint64_t seed)
     }
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int by_size(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : (a > b ? 1 : 0);
+}
+
+// Pages that are not in, in no order. Returns the median of the times.
+static uint64_t touch_absent(uint64_t seed)
+{
+    volatile unsigned char *base = dsm_segment_base(shared);
+    uint64_t *times = calloc(pages, sizeof *times);
+    for (unsigned long i = 0; times != NULL && i < pages; i++) {
+        dsm_page_info info;
+        uint64_t page;
+        do {
+            seed = seed * 6364136223846793005 + 1442695040888963407;
+            page = (seed >> 33) % SHARED;
+            check(dsm_page_state(shared, page, &info), "dsm_page_state");
+        } while (info.resident);
+        uint64_t begun = now_ns();
+        (void)base[page * PAGE];
+        times[i] = now_ns() - begun;
+    }
+    uint64_t median = 0;
+    if (times != NULL) {
+        qsort(times, pages, sizeof *times, by_size);
+        median = times[pages / 2];
+    }
+    free(times);
+    return median;
+}
+
+static void bind_to_one_processor(void)
+{
+    cpu_set_t all, one;
+    CPU_ZERO(&one);
+    (void)sched_getaffinity(0, sizeof all, &all);
+    for (size_t i = 0; i < CPU_SETSIZE; i++) {
+        if (CPU_ISSET(i, &all)) {
+            CPU_SET(i, &one);
+            break;
+        }
+    }
+    (void)sched_setaffinity(0, sizeof one, &one);
+}
+
+static atomic_bool over;
+
+static void *want_the_processor(void *argument)
+{
+    bind_to_one_processor();
+    while (!atomic_load(&over)) {
+    }
+    return argument;
+}
+
 static void *run(void *argument)
 {
     uint64_t number = *(const uint64_t *)argument;
+    if (strcmp(mode, "idle") == 0) {
+        const struct sched_param none = {0};
+        bind_to_one_processor();
+        (void)sched_setscheduler(0, SCHED_IDLE, &none);
+        (void)touch_absent(number);
+        return NULL;
+    }
     touch_cheaply(number * OWN);
     touch_randomly(0x9e3779b97f4a7c15 * (number + 1));
     return NULL;
@@ -104,6 +181,25 @@ static void run_threads(void)
     }
 }
 
+static void run_idle_threads(void)
+{
+    pthread_t hog;
+    check(pthread_create(&hog, NULL, want_the_processor, NULL), "pthread_create");
+    run_threads();
+    atomic_store(&over, true);
+    (void)pthread_join(hog, NULL);
+}
+
+// So that there is something to read.
+static void fill(void)
+{
+    volatile unsigned char *base = dsm_segment_base(shared);
+    for (uint64_t page = 0; page < SHARED; page++) {
+        base[page * PAGE] = (unsigned char)(page | 1);
+    }
+    check(dsm_clean(shared, (dsm_interval){0, SHARED}, NULL), "dsm_clean");
+}
+
 static void open_segment(const char *kind, uint64_t count, dsm_segment **segment)
 {
     char name[64];
@@ -120,13 +216,23 @@ int main(int argc, char **argv)
     }
     touches = strtoul(argv[2], NULL, 10);
     pages = strtoul(argv[3], NULL, 10);
+    mode = argc > 4 ? argv[4] : "";
     check(dsm_open(&options, &session), "dsm_open");
     open_segment("scratch", (uint64_t)THREADS * OWN, &scratch);
     open_segment("shared", SHARED, &shared);
+    if (*mode != '\0') {
+        fill();
+    }
     printf("pid %ld\n", (long)getpid());
     (void)fflush(stdout);
     await(argv[1]);
-    run_threads();
+    if (strcmp(mode, "measure") == 0) {
+        printf("p50_ns %llu\n", (unsigned long long)touch_absent(1));
+    } else if (strcmp(mode, "idle") == 0) {
+        run_idle_threads();
+    } else {
+        run_threads();
+    }
     print_counters();
     (void)snprintf(last, sizeof last, "%s.end", argv[1]);
     await(last);
