@@ -52,6 +52,8 @@ foreach(tool dsmctl dsmperf dsmstat dsm_exporter)
 endforeach()
 install(FILES deploy/dsmd.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT server)
 install(FILES deploy/client.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT library)
+install(FILES deploy/prometheus/prometheus.yml deploy/prometheus/dsm.rules.yml deploy/grafana/dsm.json
+  DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT tools)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT library)
 
 # Units name /usr/sbin/dsmd; installed elsewhere, they name that. Each goes with its program.

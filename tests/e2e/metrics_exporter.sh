@@ -21,7 +21,7 @@ start_exporter() { # LOG SETPRIV-OPTION... -- OPTION...
     setpriv --pdeathsig KILL "${before[@]}" "$client_bin/dsm_exporter" --listen 0 "${@:2}" >"$log" 2>&1 </dev/null &
     exporter_pid=$!
     pids+=("$exporter_pid")
-    wait_until 20 grep -q 'serves /metrics' "$log" || fail "dsm_exporter says: $(cat "$log")"
+    wait_until 20 grep -qs 'serves /metrics' "$log" || fail "dsm_exporter says: $(cat "$log")"
     metrics_port "$log"
 }
 
