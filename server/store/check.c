@@ -17,6 +17,7 @@ struct audit {
     struct store *store;
     struct failure *failure;
     uint32_t *references[SLOT_CLASSES]; // counted anew
+    struct slot_user *users[SLOT_CLASSES];
     uint64_t used_bytes, promised_bytes, index_bytes;
 };
 
@@ -48,11 +49,17 @@ static int audit_entry(struct audit *audit, const struct store_segment *segment,
                            "Segment %" PRIu64 ", page %" PRIu64 ": its slot %u is free.",
                            segment->record.id, page, slot);
     }
-    if (audit->references[class_number(audit->store, class)][slot]++ != 0) {
+    unsigned number = class_number(audit->store, class);
+    if (audit->references[number][slot]++ == 0) {
+        audit->users[number][slot].family = segment_family(segment);
+        audit->used_bytes += class->page_bytes;
+    } else if (audit->users[number][slot].family != segment_family(segment) ||
+               audit->users[number][slot].segment == segment->record.id) {
         return failure_set(audit->failure, -EINVAL,
                            "Segment %" PRIu64 ", page %" PRIu64 ": its slot %u is another page's.",
                            segment->record.id, page, slot);
     }
+    audit->users[number][slot].segment = segment->record.id;
     *stored += class->page_bytes;
     return 0;
 }
@@ -87,7 +94,6 @@ static int audit_segment(struct audit *audit, const struct store_segment *segmen
                            segment->record.id, none, atomic_load(&segment->none_pages));
     }
     segment_promise(segment, &page_bytes, &index_bytes);
-    audit->used_bytes += stored;
     audit->promised_bytes += page_bytes + index_bytes;
     audit->index_bytes += index_bytes;
     return 0;
@@ -152,7 +158,8 @@ static int audit_locked(struct audit *audit)
             continue;
         }
         audit->references[i] = bitmap_memory((uint64_t) class->limit * sizeof(uint32_t));
-        if (audit->references[i] == NULL) {
+        audit->users[i] = bitmap_memory((uint64_t) class->limit * sizeof(struct slot_user));
+        if (audit->references[i] == NULL || audit->users[i] == NULL) {
             return failure_set(audit->failure, -ENOMEM, "Out of memory.");
         }
     }
@@ -181,6 +188,8 @@ int store_check(struct store *store, struct failure *failure)
     for (unsigned i = 0; i < SLOT_CLASSES; i++) {
         bitmap_memory_free(audit.references[i],
                            (uint64_t)store->slots.classes[i].limit * sizeof(uint32_t));
+        bitmap_memory_free(audit.users[i],
+                           (uint64_t)store->slots.classes[i].limit * sizeof(struct slot_user));
     }
     (void)pthread_mutex_unlock(&store->slots.lock);
     for (struct store_segment *s = store->segments; s != NULL; s = s->next) {

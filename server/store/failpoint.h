@@ -39,6 +39,10 @@
     X(REMOVE_BEGIN, "remove.begin", 1)   /* the file is there */                                   \
     X(REMOVE_UNLINK, "remove.unlink", 0) /* the file is gone, its slots are not free */            \
     X(REMOVE_FREE, "remove.free", 0)     /* all done, not acknowledged */                          \
+    X(CLONE_COPIED, "clone.copied", 1)   /* a clone's pages are shared, its file has no name */    \
+    X(IMAGE_BEGIN, "image.begin", 1)     /* the image's file is the old one */                     \
+    X(IMAGE_FILE, "image.file", 1)       /* the new one is there under another name */             \
+    X(IMAGE_RENAME, "image.rename", 0)   /* decided, the segments' records are behind */           \
     X(CLOSE_BEGIN, "close.begin", 1)     /* nothing synced */                                      \
     X(CLOSE_SYNC, "close.sync", 1)       /* synced, not marked clean */                            \
     X(CLOSE_MARK, "close.mark", 0)       /* marked clean, still locked */

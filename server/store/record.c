@@ -5,6 +5,9 @@
 // with other limits. What passes here can be computed with: pages times entry size does not
 // overflow, names end with NUL, the page size has a slot class.
 //
+// A record that says nothing which earlier releases do not know has their format, so that they can go on with the store; one that
+// does has a format which they refuse, since a segment that belongs to a capsule must not be opened by who does not know of capsules.
+//
 // Layout: magic, format, sequence, fields in the order of the struct, zeros, checksum in the last
 // eight bytes. The format number is looked at before the checksum, as in the header.
 //
@@ -19,7 +22,8 @@
 enum {
     MAGIC_BYTES = 8,
     FIELDS_BYTES = MAGIC_BYTES + 4 + 8 + 8 + LIMIT_SEGMENT_NAME_BYTES + WIRE_ID_BYTES + 8 + 4 * 4 +
-                   8 + LIMIT_PRINCIPAL_NAME_BYTES + 8 + WIRE_ID_BYTES + LIMIT_HOLDER_NAME_BYTES + 4,
+                   8 + LIMIT_PRINCIPAL_NAME_BYTES + 8 + WIRE_ID_BYTES + LIMIT_HOLDER_NAME_BYTES +
+                   4 + 8 + WIRE_DIGEST_BYTES + 8 + 4,
     SUM_AT = RECORD_COPY_BYTES - 8,
 };
 _Static_assert(FIELDS_BYTES <= SUM_AT, "a record's fields fit into its copy");
@@ -42,13 +46,21 @@ int record_check(const struct store_segment_record *record)
     return size && names && record->id != 0 && record->id != UINT64_MAX ? 0 : -EINVAL;
 }
 
+static uint32_t format_of(const struct store_segment_record *record)
+{
+    static const uint8_t none[WIRE_DIGEST_BYTES];
+    bool plain = record->family == 0 && record->moves == 0 && !record->sealed &&
+                 record->type == 0 && memcmp(record->identity, none, sizeof none) == 0;
+    return plain ? RECORD_FORMAT_PLAIN : RECORD_FORMAT;
+}
+
 void record_encode(const struct store_segment_record *record, uint64_t sequence,
                    uint8_t copy[RECORD_COPY_BYTES])
 {
     uint8_t *at = copy;
     memset(copy, 0, RECORD_COPY_BYTES);
     codec_put_bytes(&at, magic, MAGIC_BYTES);
-    codec_put_u32(&at, RECORD_FORMAT);
+    codec_put_u32(&at, format_of(record));
     codec_put_u64(&at, sequence);
     codec_put_u64(&at, record->id);
     codec_put_bytes(&at, record->name, sizeof record->name);
@@ -64,6 +76,10 @@ void record_encode(const struct store_segment_record *record, uint64_t sequence,
     codec_put_bytes(&at, record->writer, sizeof record->writer);
     codec_put_bytes(&at, record->writer_name, sizeof record->writer_name);
     codec_put_u32(&at, record->had_readers);
+    codec_put_u64(&at, record->family);
+    codec_put_bytes(&at, record->identity, sizeof record->identity);
+    codec_put_u64(&at, record->moves);
+    codec_put_u32(&at, record->sealed ? 1 : 0);
     at = copy + SUM_AT;
     codec_put_u64(&at, codec_checksum(copy, SUM_AT));
 }
@@ -77,7 +93,8 @@ int record_decode(const uint8_t copy[RECORD_COPY_BYTES], struct store_segment_re
     if (memcmp(copy, magic, MAGIC_BYTES) != 0) {
         return -EINVAL;
     }
-    if (codec_get_u32(&at) != RECORD_FORMAT) {
+    uint32_t format = codec_get_u32(&at);
+    if (format != RECORD_FORMAT && format != RECORD_FORMAT_PLAIN) {
         return -EPROTO;
     }
     if (codec_get_u64(&sum) != codec_checksum(copy, SUM_AT)) {
@@ -98,6 +115,10 @@ int record_decode(const uint8_t copy[RECORD_COPY_BYTES], struct store_segment_re
     codec_get_bytes(&at, found.writer, sizeof found.writer);
     codec_get_bytes(&at, found.writer_name, sizeof found.writer_name);
     found.had_readers = codec_get_u32(&at);
+    found.family = codec_get_u64(&at); // zeros in the plain format, as all that follows
+    codec_get_bytes(&at, found.identity, sizeof found.identity);
+    found.moves = codec_get_u64(&at);
+    found.sealed = codec_get_u32(&at) != 0;
     if (record_check(&found) != 0) {
         return -EINVAL;
     }

@@ -7,7 +7,8 @@
 
 #include "server/store/store.h"
 
-enum { RECORD_FORMAT = 1, RECORD_COPY_BYTES = 1024 };
+// RECORD_FORMAT_PLAIN is RECORD_FORMAT with nothing said after had_readers: what earlier releases read.
+enum { RECORD_FORMAT_PLAIN = 1, RECORD_FORMAT = 2, RECORD_COPY_BYTES = 1024 };
 
 void record_encode(const struct store_segment_record *record, uint64_t sequence,
                    uint8_t copy[RECORD_COPY_BYTES]);

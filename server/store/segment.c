@@ -156,7 +156,7 @@ static void segment_name(uint64_t id, const char *prefix, char name[NAME_BYTES])
 }
 
 // A whole file under the temporary name.
-static int file_make(struct store_segment *segment, const char *name)
+static int file_make(struct store_segment *segment, const char *name, struct store_segment *source)
 {
     struct failpoint *failpoint = segment->slots->failpoint;
     segment->fd =
@@ -176,11 +176,27 @@ static int file_make(struct store_segment *segment, const char *name)
     if (error == 0) {
         error = segment_map(segment);
     }
+    if (error == 0 && source != NULL) {
+        error = segment_copy(segment, source);
+    }
     return error != 0 ? error : failpoint_at(failpoint, FAILPOINT_CREATE_RECORD);
 }
 
+// It was made in part, or has no name after all: gives back what a clone's pages took.
+static void unmake(struct store_segment **segment)
+{
+    struct store_segment *made = *segment;
+    if (made->entries != NULL) {
+        segment_free_slots(made);
+        if (segment_thin(made)) {
+            slots_unpromise(made->slots, 0, atomic_load(&made->block_count) * INDEX_BLOCK_BYTES);
+        }
+    }
+    segment_close(segment);
+}
+
 int segment_create(struct slots *slots, int directory, const struct store_segment_record *record,
-                   struct store_segment **segment)
+                   struct store_segment *source, struct store_segment **segment)
 {
     struct store_segment *made = NULL;
     char temporary[NAME_BYTES];
@@ -191,7 +207,7 @@ int segment_create(struct slots *slots, int directory, const struct store_segmen
     }
     segment_name(record->id, "new-", temporary);
     segment_name(record->id, "", name);
-    error = file_make(made, temporary);
+    error = file_make(made, temporary, source);
     if (error == 0 && renameat(directory, temporary, directory, name) != 0) {
         error = -errno;
     }
@@ -209,7 +225,7 @@ int segment_create(struct slots *slots, int directory, const struct store_segmen
     *segment = made;
     return 0;
 out:
-    segment_close(&made);
+    unmake(&made);
     return error;
 }
 

@@ -61,8 +61,16 @@ static inline bool segment_thin(const struct store_segment *segment)
     return (segment->record.flags & STORE_SEGMENT_NORESERVE) != 0;
 }
 
+static inline uint64_t segment_family(const struct store_segment *segment)
+{
+    return segment->record.family != 0 ? segment->record.family : segment->record.id;
+}
+
+// source: NULL, or the segment whose pages it begins with, under its [W].
 int segment_create(struct slots *slots, int directory, const struct store_segment_record *record,
-                   struct store_segment **segment);
+                   struct store_segment *source, struct store_segment **segment);
+// clone.c: the entries of another one, and a reference more to each of its slots. What was copied before an error is copied.
+int segment_copy(struct store_segment *clone, struct store_segment *source);
 int segment_open(struct slots *slots, int directory, const char *name,
                  struct store_segment **segment, struct failure *failure);
 void segment_close(struct store_segment **segment); // forgets it; the file stays

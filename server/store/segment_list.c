@@ -25,7 +25,7 @@
 
 #include "server/store/record.h"
 
-static void list_add(struct store *store, struct store_segment *segment)
+void segment_list_add(struct store *store, struct store_segment *segment)
 {
     segment->next = store->segments;
     store->segments = segment;
@@ -55,7 +55,7 @@ static int list_load_one(struct store *store, const char *name, struct failure *
     if (error != 0) {
         return error;
     }
-    list_add(store, segment);
+    segment_list_add(store, segment);
     segment_promise(segment, &page_bytes, &index_bytes);
     store->slots.promised_bytes += page_bytes + index_bytes;
     store->slots.index_bytes += index_bytes;
@@ -93,11 +93,11 @@ int segment_list_load(struct store *store, struct failure *failure)
         error = failure_set(failure, -EIO, "segments/ cannot be read: %s.", strerror(errno));
     }
     (void)closedir(directory);
+    slots_adopted(&store->slots);
     return error;
 }
 
-// The id is used up from here on, whatever becomes of the segment.
-static int id_use_locked(struct store *store, struct store_segment_record *record)
+int segment_list_use_id(struct store *store, struct store_segment_record *record)
 {
     struct store_header header = store->header;
     if (record->id != 0 && record->id < header.next_segment_id) {
@@ -137,12 +137,12 @@ int store_segment_create(struct store *store, const struct store_segment_record 
     (void)pthread_mutex_lock(&store->lock);
     int error = atomic_load(&store->slots.failed)              ? -EIO
                 : store->segment_count >= store->segment_limit ? -EMFILE
-                                                               : id_use_locked(store, &fresh);
+                                                               : segment_list_use_id(store, &fresh);
     if (error == 0) {
-        error = segment_create(&store->slots, store->segments_directory, &fresh, &made);
+        error = segment_create(&store->slots, store->segments_directory, &fresh, NULL, &made);
     }
     if (error == 0) {
-        list_add(store, made);
+        segment_list_add(store, made);
         *segment = made;
     }
     (void)pthread_mutex_unlock(&store->lock);
@@ -193,6 +193,9 @@ int store_segment_update(struct store *store, struct store_segment *segment,
     memcpy(next.writer, record->writer, sizeof next.writer);
     memcpy(next.writer_name, record->writer_name, sizeof next.writer_name);
     next.had_readers = record->had_readers;
+    memcpy(next.principal, record->principal, sizeof next.principal);
+    next.moves = record->moves;
+    next.sealed = record->sealed;
     int error = record_check(&next);
     if (error == 0) {
         error = failpoint_at(&store->failpoint, FAILPOINT_UPDATE_BEGIN);
@@ -205,6 +208,9 @@ int store_segment_update(struct store *store, struct store_segment *segment,
         memcpy(segment->record.writer, next.writer, sizeof next.writer);
         memcpy(segment->record.writer_name, next.writer_name, sizeof next.writer_name);
         segment->record.had_readers = next.had_readers;
+        memcpy(segment->record.principal, next.principal, sizeof next.principal);
+        segment->record.moves = next.moves;
+        segment->record.sealed = next.sealed;
         (void)failpoint_at(&store->failpoint, FAILPOINT_UPDATE_RECORD);
     }
     (void)pthread_mutex_unlock(&segment->lock);

@@ -9,4 +9,8 @@
 // At open: removes what an interrupted create left, opens all index files, promises their space.
 int segment_list_load(struct store *store, struct failure *failure);
 
+// Under [D]. The id is used up from here on, whatever becomes of the segment.
+int segment_list_use_id(struct store *store, struct store_segment_record *record);
+void segment_list_add(struct store *store, struct store_segment *segment);
+
 #endif

@@ -109,7 +109,8 @@ static int entry_scan(struct store_segment *segment, uint64_t page, const char *
                            " is none (%#" PRIx64 ").",
                            name, page, word);
     }
-    int error = slots_adopt(segment->class, entry_slot(word));
+    const struct slot_user user = {segment_family(segment), segment->record.id};
+    int error = slots_adopt(segment->class, entry_slot(word), &user);
     if (error != 0) {
         return failure_set(failure, -EINVAL,
                            "segments/%s is damaged: page %" PRIu64 " says slot %u of slots-%u, "

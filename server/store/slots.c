@@ -67,6 +67,7 @@ static void class_close(struct slot_class *class)
     bitmap_destroy(&class->taken);
     bitmap_memory_free(class->backed, (limit + 63) / 64 * sizeof *class->backed);
     bitmap_memory_free(class->references, limit * sizeof *class->references);
+    bitmap_memory_free(class->users, limit * sizeof *class->users);
     bitmap_memory_free(class->next, limit * sizeof *class->next);
     (void)pthread_mutex_destroy(&class->sync);
     (void)close(class->fd);
@@ -206,19 +207,51 @@ static void taken_set_locked(struct slot_class *class, uint32_t slot)
     class->owner->taken_bytes += class->page_bytes;
 }
 
-int slots_adopt(struct slot_class *class, uint32_t slot)
+int slots_adopt(struct slot_class *class, uint32_t slot, const struct slot_user *user)
 {
     if (slot >= class->end) {
         return -EINVAL;
     }
-    if (bitmap_get(&class->taken, slot)) {
-        return -EEXIST;
+    if (class->users == NULL) {
+        class->users = bitmap_memory((uint64_t) class->limit * sizeof *class->users);
+        if (class->users == NULL) {
+            return -ENOMEM;
+        }
     }
+    int error = 0;
     (void)pthread_mutex_lock(&class->owner->lock);
-    taken_set_locked(class, slot);
-    backed_set(class, slot, true);
+    if (!bitmap_get(&class->taken, slot)) {
+        class->users[slot] = *user;
+        taken_set_locked(class, slot);
+        backed_set(class, slot, true);
+    } else if (class->users[slot].family == user->family &&
+               class->users[slot].segment != user->segment) {
+        class->users[slot].segment = user->segment;
+        class->references[slot]++;
+    } else {
+        error = -EEXIST;
+    }
     (void)pthread_mutex_unlock(&class->owner->lock);
-    return 0;
+    return error;
+}
+
+void slots_adopted(struct slots *slots)
+{
+    for (unsigned i = 0; i < SLOT_CLASSES; i++) {
+        struct slot_class *class = &slots->classes[i];
+        bitmap_memory_free(class->users, (uint64_t) class->limit * sizeof *class->users);
+        class->users = NULL;
+    }
+}
+
+void slots_share(struct slot_class *class, uint32_t count, const uint32_t *shared)
+{
+    (void)pthread_mutex_lock(&class->owner->lock);
+    for (uint32_t i = 0; i < count; i++) {
+        assert(class->references[shared[i]] > 0); // the clones of a store are fewer than 2^32
+        class->references[shared[i]]++;
+    }
+    (void)pthread_mutex_unlock(&class->owner->lock);
 }
 
 bool slots_promise(struct slots *slots, uint64_t page_bytes, uint64_t index_bytes)

@@ -27,6 +27,11 @@ struct slot_reader {
     uint64_t buffer_used;                // [t]
 };
 
+struct
+    slot_user { // a segment that names a slot; all that do are of one family, and each does it once
+    uint64_t family, segment;
+};
+
 struct slot_class {
     struct slots *owner;         // [c]
     uint32_t page_bytes;         // [c] 0: no such file yet
@@ -37,6 +42,7 @@ struct slot_class {
     struct bitmap taken;         // [A] in use, in flight or in limbo
     uint64_t *backed;            // [A] bit: has blocks in the file
     uint32_t *references;        // [A]
+    struct slot_user *users;     // [A] while the store is opened
     uint32_t *next;              // [A] limbo list
     uint32_t limbo[SLOT_EPOCHS]; // [A] heads
     uint32_t idle_count;         // [A] backed but not taken
@@ -66,8 +72,10 @@ int slots_create(struct slots *slots, int threads);
 void slots_destroy(struct slots *slots);
 // The class of a page size, its file made or opened. Serialised by the caller.
 int slots_class_get(struct slots *slots, uint32_t page_bytes, struct slot_class **class);
-// At open: a page refers to this slot. -EINVAL: beyond the file; -EEXIST: another page does too.
-int slots_adopt(struct slot_class *class, uint32_t slot);
+// At open, one segment after the other: a page of this one refers to this slot. -EINVAL: beyond the file; -EEXIST: another page of it
+// or of another family does too; -ENOMEM. Ends with slots_adopted().
+int slots_adopt(struct slot_class *class, uint32_t slot, const struct slot_user *user);
+void slots_adopted(struct slots *slots);
 
 bool slots_promise(struct slots *slots, uint64_t page_bytes, uint64_t index_bytes);
 void slots_unpromise(struct slots *slots, uint64_t page_bytes, uint64_t index_bytes);
@@ -75,6 +83,8 @@ void slots_unpromise(struct slots *slots, uint64_t page_bytes, uint64_t index_by
 // `count` ascending slots with one reference each; waits for limbo to drain where needed. 0 or -EIO
 // (medium failed).
 int slots_take(struct slot_class *class, uint32_t count, uint32_t *taken);
+// One reference more of each; they have one that cannot go meanwhile.
+void slots_share(struct slot_class *class, uint32_t count, const uint32_t *shared);
 // Slots that nobody ever saw.
 void slots_give_back(struct slot_class *class, uint32_t count, const uint32_t *given);
 // Slots that the index no longer names: free when every reader of now has passed.

@@ -53,14 +53,19 @@ struct store_segment_record {
     uint32_t flags; // of those below
     uint32_t replicas;
     uint64_t base;
-    char principal[LIMIT_PRINCIPAL_NAME_BYTES];
+    uint64_t family; // of those that share slots: the id of the first; 0: its own
+    uint8_t identity[WIRE_DIGEST_BYTES]; // of code
     // Changing part: store_segment_update() replaces it whole.
     uint64_t epoch;
     uint8_t writer[WIRE_ID_BYTES]; // instance that has it open for writing; zeros: none
     char writer_name[LIMIT_HOLDER_NAME_BYTES];
     uint32_t had_readers; // readers were attached when this was last said
+    char principal[LIMIT_PRINCIPAL_NAME_BYTES];
+    uint64_t moves; // the last step of an image that reached it (image.h)
+    bool sealed;    // code that is complete
 };
 enum { STORE_SEGMENT_NORESERVE = 1, STORE_SEGMENT_EPHEMERAL = 2 };
+enum { STORE_SEGMENT_DATA, STORE_SEGMENT_CODE, STORE_SEGMENT_HEAP, STORE_SEGMENT_STACK };
 
 // Takes the OFD lock before anything else is read; checks version, boot id and clean mark, room and memory; rebuilds
 // reference counts from the indexes. Errors, each with a sentence: -EBUSY in use, -EINVAL not a store or bad record,
@@ -78,6 +83,13 @@ int store_thread_register(struct store *store);
 // that was never used (see store_segment_record); else -EEXIST when that id may have been used before.
 int store_segment_create(struct store *store, const struct store_segment_record *record,
                          struct store_segment **segment);
+// A segment that begins with the pages of another and shares their slots until they are written. record->bytes: at least as many, the
+// rest is zeros; same page size; id 0. Errors as above; -ENOSPC: its full size, or of a thin one what it names, cannot be promised.
+int store_segment_clone(struct store *store, struct store_segment *source,
+                        const struct store_segment_record *record, struct store_segment **clone);
+// What such a clone would be promised.
+uint64_t store_segment_clone_bytes(const struct store_segment *source,
+                                   const struct store_segment_record *record);
 // Its slots are freed; later use of the pointer by others is kept off by the catalog.
 int store_segment_remove(struct store *store, struct store_segment *segment);
 int store_segment_update(struct store *store, struct store_segment *segment,

@@ -397,7 +397,10 @@ static void test_killed_at_every_point(void **state)
         mmap(NULL, sizeof *notes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(notes != MAP_FAILED);
     for (enum failpoint_id point = FAILPOINT_NONE + 1; point < FAILPOINT_COUNT; point++) {
-        crash_at(point, notes);
+        if (point < FAILPOINT_CLONE_COPIED ||
+            point > FAILPOINT_IMAGE_RENAME) { // tried by store_clone, catalog_images
+            crash_at(point, notes);
+        }
     }
     (void)munmap(notes, sizeof *notes);
 }

@@ -204,7 +204,7 @@ static void test_lost_header_is_no_new_store(void **state)
 static void test_damaged_record(void **state)
 {
     struct rig *rig = *state;
-    const uint8_t format[4] = {2, 0, 0, 0};
+    const uint8_t format[4] = {3, 0, 0, 0};
     make_closed(rig);
     rig_open(rig);
     struct store_segment *segment = rig_find(rig, "a");
