@@ -8,7 +8,7 @@
 
 #include "rpc/failure.h"
 
-enum { METRICS_ADDRESS_BYTES = 64, METRICS_BACKLOG = 128 };
+enum { METRICS_ADDRESS_BYTES = 64, METRICS_BACKLOG = 1024 };
 
 struct metrics_socket {
     int fd;

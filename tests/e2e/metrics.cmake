@@ -3,7 +3,7 @@
 if(NOT TARGET dsmd OR NOT TARGET dsm)
   return()
 endif()
-foreach(behaviour server exporter)
+foreach(behaviour server exporter strangers)
   add_test(NAME e2e.metrics.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/metrics_${behaviour}.sh)
   set_tests_properties(e2e.metrics.${behaviour} PROPERTIES LABELS e2e TIMEOUT 300 SKIP_RETURN_CODE 77
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
