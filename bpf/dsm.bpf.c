@@ -42,8 +42,8 @@ struct task_struct {
 
 const volatile __u32 wanted = 0;
 const volatile __u32 only_process = 0; // 0: all
-const volatile __u64 slot_from_ns = 0, slot_ns = 1000000000;
 
+__u32 slot; // of time: dsmstat raises it, and takes what lies in earlier ones
 __u64 lost[SEEN_LOSSES];
 
 #define MAP(name_, type_, key_, value_, entries_)                                                  \
@@ -196,7 +196,7 @@ static __always_inline void measure(const struct fault *fault)
     }
 }
 
-static __always_inline void map_heat(const struct fault *fault, __u64 now)
+static __always_inline void map_heat(const struct fault *fault)
 {
     static const struct seen_heat none;
     struct extent extent = {.process = fault->key.process, .segment = fault->key.segment};
@@ -210,7 +210,7 @@ static __always_inline void map_heat(const struct fault *fault, __u64 now)
     struct seen_cell cell = {.process = fault->key.process,
                              .segment = fault->key.segment,
                              .store = fault->key.store,
-                             .slot = (__u32)((now - slot_from_ns) / slot_ns),
+                             .slot = slot,
                              .shift = bits > CELL_BITS ? bits - CELL_BITS : 0};
     cell.index = (__u32)(fault->page >> cell.shift);
     struct seen_heat *sums = bpf_map_lookup_elem(&heat, &cell);
@@ -344,7 +344,7 @@ int BPF_USDT(fault_end, __u32 segment, __u64 page, __u32 pages, __u32 outcome, _
         split(&fault);
     }
     if (wanted & SEEN_HEAT) {
-        map_heat(&fault, bpf_ktime_get_ns());
+        map_heat(&fault);
     }
     if (wanted & SEEN_TRACE) {
         tell(&fault, 0, 0);

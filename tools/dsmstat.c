@@ -30,7 +30,9 @@ static const struct subject { // the first word
     int (*run)(const struct stat_options *options);
 } subjects[] = {{"server", false, stat_server}, // the first: check()
                 {"hist", true, watch_hist},
-                {"why", true, watch_why}};
+                {"why", true, watch_why},
+                {"heat", true, watch_heat},
+                {"trace", true, watch_trace}};
 
 struct arguments {
     struct stat_options options;

@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tools/dsmstat.h"
@@ -39,7 +40,6 @@ struct seen {
     seen_visit_event *visit;
     void *visit_context;
     uint32_t wanted;
-    uint64_t epoch_ns;
     struct seen_file files[SEEN_FILES];
 };
 
@@ -145,11 +145,8 @@ static int load(struct seen *seen, const struct seen_wish *wish, struct failure 
         return refused(-errno, failure);
     }
     seen->wanted = wish->wanted;
-    seen->epoch_ns = stat_now_ns();
     programs->rodata->wanted = wish->wanted;
     programs->rodata->only_process = (uint32_t)wish->pid;
-    programs->rodata->slot_from_ns = seen->epoch_ns;
-    programs->rodata->slot_ns = wish->slot_ns != 0 ? wish->slot_ns : 1000000000;
     int error = shrink_maps(programs, wish->wanted);
     if (error == 0) {
         error = dsm_bpf__load(programs);
@@ -263,11 +260,6 @@ uint64_t seen_lost(const struct seen *seen, unsigned what)
     return __atomic_load_n(&seen->programs->bss->lost[what], __ATOMIC_RELAXED);
 }
 
-uint64_t seen_epoch_ns(const struct seen *seen)
-{
-    return seen->epoch_ns;
-}
-
 static int each_entry(const struct bpf_map *map, size_t bytes, seen_visit *each, void *context)
 {
     struct seen_key key, next;
@@ -300,12 +292,16 @@ int seen_each_why(const struct seen *seen, seen_visit *each, void *context)
     return each_entry(seen->programs->maps.whys, sizeof(struct seen_why), each, context);
 }
 
-int seen_take_heat(const struct seen *seen, uint32_t slot, seen_visit_cell *each, void *context)
+int seen_take_heat(struct seen *seen, seen_visit_cell *each, void *context)
 {
+    const struct timespec moment = {
+        .tv_nsec = 2000000}; // for faults that are being counted under the former slot
     int map = bpf_map__fd(seen->programs->maps.heat);
+    uint32_t slot = __atomic_add_fetch(&seen->programs->bss->slot, 1, __ATOMIC_SEQ_CST);
     struct seen_cell cell, next;
     struct seen_heat heat;
     int error = 0;
+    (void)nanosleep(&moment, NULL);
     int got = bpf_map_get_next_key(map, NULL, &next);
     while (error == 0 && got == 0) {
         cell = next;

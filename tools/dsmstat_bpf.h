@@ -19,7 +19,6 @@ struct seen; // NOLINT(readability-identifier-naming)
 struct seen_wish {
     uint32_t wanted; // SEEN_HIST, ...
     pid_t pid;       // 0: all processes
-    uint64_t slot_ns;
 };
 
 // What this kernel or this process lacks, in a sentence: 0, -EPERM (rights), or -EOPNOTSUPP (the kernel).
@@ -37,7 +36,6 @@ void seen_detach_file(struct seen *seen, unsigned number);
 enum { SEEN_FILES = 64 };
 
 uint64_t seen_lost(const struct seen *seen, unsigned what); // SEEN_LOST_KEYS, ...
-uint64_t seen_epoch_ns(const struct seen *seen);            // when slot 0 began (CLOCK_MONOTONIC)
 
 // Each entry of a map, in no order; those that are added meanwhile may be missed, none comes twice. 0, or what
 // `each` returned, which ends it, or -errno.
@@ -45,10 +43,10 @@ typedef int seen_visit(void *context, const struct seen_key *key, const void *va
 int seen_each_counts(const struct seen *seen, seen_visit *each, void *context);
 int seen_each_hist(const struct seen *seen, seen_visit *each, void *context);
 int seen_each_why(const struct seen *seen, seen_visit *each, void *context);
-// The cells of slots before `slot`, and removes them.
+// Begins another slot of time; the cells of those before it, which are removed.
 typedef int seen_visit_cell(void *context, const struct seen_cell *cell,
                             const struct seen_heat *heat);
-int seen_take_heat(const struct seen *seen, uint32_t slot, seen_visit_cell *each, void *context);
+int seen_take_heat(struct seen *seen, seen_visit_cell *each, void *context);
 // Events that have come since the last time, in order.
 typedef int seen_visit_event(void *context, const struct seen_event *event);
 int seen_take_events(struct seen *seen, seen_visit_event *each, void *context);

@@ -118,11 +118,10 @@ static void end(struct watch *watch)
     seen_unload(&watch->seen);
 }
 
-static int start(const struct stat_options *options, const struct watch_view *view, double seconds,
+static int start(const struct stat_options *options, const struct watch_view *view,
                  struct watch *watch, struct failure *failure)
 {
-    struct seen_wish wish = {
-        .wanted = view->wanted, .pid = options->pid, .slot_ns = (uint64_t)(seconds * NS_PER_S)};
+    struct seen_wish wish = {.wanted = view->wanted, .pid = options->pid};
     struct sigaction action = {.sa_handler = on_signal}; // no SA_RESTART: waiting ends
     *watch = (struct watch){.options = options, .attacher = -1};
     int error = seen_load(&wish, &watch->seen, failure);
@@ -196,7 +195,9 @@ static int show_all(struct watch *watch, const struct watch_view *view, double s
         at = view->pause_ns != 0 && at + view->pause_ns < next ? at + view->pause_ns : next;
         i += at == next ? 1 : 0;
         result = wait_until(watch, at, failure);
-        watch_learn(watch);
+        if (at == next) {
+            watch_learn(watch);
+        }
         int error = result >= 0 ? view->show(watch, view->state, failure) : 0;
         if (error == 0 && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
             error =
@@ -213,7 +214,7 @@ int watch_run(const struct stat_options *options, const struct watch_view *view,
     struct watch watch;
     double seconds = options->interval_s > 0 ? options->interval_s
                                              : (view->seconds > 0 ? view->seconds : WATCH_SECONDS);
-    int error = start(options, view, seconds, &watch, failure);
+    int error = start(options, view, &watch, failure);
     if (error != 0) {
         return error;
     }

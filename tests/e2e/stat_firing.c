@@ -160,6 +160,7 @@ int main(int argc, char **argv)
     print_counters();
     (void)snprintf(last, sizeof last, "%s.end", argv[1]);
     await(last);
+    printf("attached %d\n", probe_fault_end_on() || probe_swap_in_end_on());
     stat_page_destroy(&statistics);
     return 0;
 }
