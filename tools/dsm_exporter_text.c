@@ -38,17 +38,21 @@ struct group_labels { // of one group
     size_t count;
 };
 
+// The unit goes to the end from wherever it stands among the words of the counter's name.
 static void name_counter(size_t counter, char name[FAMILY_BYTES])
 {
-    static const char unit[] = "bytes_";
-    const char *from = stat_counters[counter].name;
-    size_t length = strlen(from);
+    char words[FAMILY_BYTES - sizeof "dsm__bytes_total"];
     bool of_bytes = strcmp(stat_counters[counter].unit, "bytes") == 0;
-    bool in_front = of_bytes && strncmp(from, unit, sizeof unit - 1) == 0;
-    bool at_end = length > 6 && strcmp(from + length - 6, "_bytes") == 0;
-    (void)snprintf(name, FAMILY_BYTES, "dsm_%s%s%s", in_front ? from + sizeof unit - 1 : from,
-                   of_bytes && !at_end ? "_bytes" : "",
-                   stat_counters[counter].level ? "" : "_total");
+    (void)snprintf(words, sizeof words, "%s_", stat_counters[counter].name);
+    char *unit = of_bytes ? strstr(words, "bytes_") : NULL;
+    if (unit != NULL && (unit == words || unit[-1] == '_')) {
+        memmove(unit, unit + 6, strlen(unit + 6) + 1);
+    }
+    (void)snprintf(name, FAMILY_BYTES, "dsm_%s%s%s", words, of_bytes ? "bytes_" : "",
+                   stat_counters[counter].level ? "" : "total");
+    if (name[strlen(name) - 1] == '_') {
+        name[strlen(name) - 1] = '\0';
+    }
 }
 
 static void label(const struct exporter_group *group, struct group_labels *labels)

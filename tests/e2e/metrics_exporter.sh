@@ -32,37 +32,31 @@ end_exporter() {
     [ $status -eq 0 ] || fail "dsm_exporter ended with $status"
 }
 
-# counter_is FACTOR NAME NUMBER: of counters.def, by the name that it has here
-counter_is() {
-    local sample number=$3
-    case $2 in
-    bytes_*) sample=dsm_${2#bytes_}_bytes_total ;;
-    wire_*) sample=dsm_$2_bytes_total ;;
-    resident_* | open_*) sample=dsm_$2 ;;
-    faults) sample=dsm_fault_duration_seconds_count ;;
-    total_ns | p[0-9]*) return ;;
-    *) sample=dsm_$2_total ;;
-    esac
-    is "$sample$group" $((number * $1))
-    seen=$((seen + 1))
-}
-
-# counters_are FACTOR BLOCK: those of the program's output
+# counters_are FACTOR BLOCK: those of the program's output, which has them in the order of --list, and more behind
 counters_are() {
-    local name number
-    seen=0
-    while read -r name number; do
-        counter_is "$1" "$name" "$number"
-    done < <(awk -v block="$2" '/^end$/ { inside = 0 } inside == block { print } /^counters$/ { inside = ++blocks }' "$client_log")
+    local name number sample type seen=0
+    while read -r name number sample type; do
+        is "$sample$group" $((number * $1))
+        grep -qx "# TYPE $sample $type" "$page" || fail "$sample is no $type"
+        case $sample in
+        dsm_"$name" | dsm_"$name"_total | *_bytes | *_bytes_total) ;;
+        *) fail "$sample is served for $name" ;;
+        esac
+        seen=$((seen + 1))
+    done < <(awk -v block="$2" '/^end$/ { inside = 0 } inside == block { print } /^counters$/ { inside = ++blocks }' "$client_log" |
+        head -n "$(wc -l <"$work/counters")" | paste -d ' ' - "$work/counters")
     [ $seen -ge 40 ] || fail "only $seen counters were compared"
 }
 
+"$build/bin/dsm_exporter" --list >"$work/list"
+awk -F '\t' '$1 == "dsm_swap_in_calls_total" { inside = 1 } inside { print $1, $2 }' "$work/list" >"$work/counters"
 start_exporter "$work/exporter.log" -- --interval 1
 grep -q 'serves /metrics on 127.0.0.1:' "$work/exporter.log" || fail "not on loopback: $(cat "$work/exporter.log")"
 start_program
 sleep 1.1 # a look is fresh for a second
 scrape
 counters_are 1 1
+is "dsm_fault_duration_seconds_count$group" "$(sed -n 's/^faults //p' "$client_log" | head -n 1)"
 is "dsm_processes$group" 1
 is "dsm_sessions_total$group" 1
 is "dsm_cache_bytes$group" $((4 << 20))
@@ -116,7 +110,6 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 end_program
 
-"$build/bin/dsm_exporter" --list >"$work/list"
 while IFS=$'\t' read -r name type _; do
     grep -qx "# TYPE $name $type" "$page" || fail "--list has $name, the page has not"
 done <"$work/list"

@@ -149,10 +149,15 @@ static void by_process(void **state)
 static void names(void **state)
 {
     static const char *const expected[] = {
-        "dsm_swap_in_calls_total", "dsm_read_bytes_total",
-        "dsm_written_bytes_total", "dsm_wire_sent_bytes_total",
-        "dsm_resident_bytes",      "dsm_resident_peak_bytes",
-        "dsm_open_pages",          "dsm_fault_duration_seconds",
+        "dsm_swap_in_calls_total",
+        "dsm_read_bytes_total",
+        "dsm_written_bytes_total",
+        "dsm_wire_sent_bytes_total",
+        "dsm_resident_bytes",
+        "dsm_resident_peak_bytes",
+        "dsm_migrate_before_bytes_total",
+        "dsm_open_pages",
+        "dsm_fault_duration_seconds",
         "dsm_sessions_total",
     };
     struct exporter_groups groups = {.limit = 16};
