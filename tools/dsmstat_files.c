@@ -113,8 +113,9 @@ int files_of_process(pid_t pid, files_visit *each, void *context)
     while (result == 0 && fgets(line, sizeof line, maps) != NULL) {
         unsigned long from, to, inode;
         char rights[5];
-        bool whole = begins && sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu", &from, &to, rights,
-                                      &inode) == 4; // NOLINT(cert-err34-c): the kernel's own text
+        // NOLINTNEXTLINE(cert-err34-c): the kernel's own text
+        bool whole =
+            begins && sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu", &from, &to, rights, &inode) == 4;
         begins = strchr(line, '\n') != NULL;
         if (!whole || rights[2] != 'x' || inode == 0) {
             continue;

@@ -243,8 +243,7 @@ static void wait_for_page(struct clean *c)
     lock_acquire(&c->pager->lock);
     if (!page_in_transit(page_state(&c->segment->table, entry_of(c, c->page)))) {
         lock_release(&c->pager->lock);
-    } else if (pager_wait_page(c->pager, c->segment, c->page, c->deadline, NULL, NULL) ==
-               -ETIMEDOUT) {
+    } else if (pager_wait_page(c->segment, c->page, c->deadline, NULL, false) == -ETIMEDOUT) {
         fail(c, -ETIMEDOUT, c->page);
     }
 }

@@ -178,8 +178,7 @@ static void drop_run(struct segment *segment, uint64_t page, uint64_t count)
 
 static void wait_for(struct data_change *c)
 {
-    if (pager_wait_page(c->segment->pager, c->segment, c->page, c->deadline, NULL, NULL) ==
-        -ETIMEDOUT) {
+    if (pager_wait_page(c->segment, c->page, c->deadline, NULL, false) == -ETIMEDOUT) {
         fail(c, -ETIMEDOUT, c->page);
     }
 }

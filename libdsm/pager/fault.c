@@ -51,15 +51,16 @@ struct segment *pager_find(struct pager *pager, uintptr_t address)
     return NULL;
 }
 
-int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
-                    const uint64_t *mask, _Atomic uint32_t *wake)
+int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, const uint64_t *mask,
+                    bool wake_worker)
 {
+    struct pager *pager = segment->pager;
     struct page_entry *entry = page_at(&segment->table, page);
     page_set(&segment->table, entry, PAGE_WAITERS, 0);
     uint32_t word = page_word(entry);
     lock_release(&pager->lock);
-    if (wake != NULL) {
-        sync_wake(wake, 1);
+    if (wake_worker) {
+        sync_wake(&pager->queue_word, 1);
     }
     if (mask == NULL) { // else of a fault: count_fault()
         int64_t begun = sync_now();
@@ -295,15 +296,6 @@ static void count_fault(struct segment *segment, const struct trap_fault *fault,
     }
 }
 
-static void sleep_for_page(struct segment *segment, uint64_t page, const struct trap_fault *fault,
-                           struct course *course, bool asked)
-{
-    struct pager *pager = segment->pager;
-    fault_trace_sleep(&course->trace);
-    (void)pager_wait_page(pager, segment, page, course->deadline, fault->mask,
-                          asked ? &pager->queue_word : NULL);
-}
-
 // One round; true when the verdict is in.
 static bool fault_round(struct segment *segment, uint64_t page, const struct trap_fault *fault,
                         struct course *course, enum trap_verdict *verdict)
@@ -362,7 +354,8 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         course->attempts = entry->attempts;
         count_fault(segment, fault, asked, &course->trace);
     }
-    sleep_for_page(segment, page, fault, course, asked);
+    fault_trace_sleep(&course->trace);
+    (void)pager_wait_page(segment, page, course->deadline, fault->mask, asked);
     return false;
 }
 

@@ -298,9 +298,9 @@ uint64_t pager_release_clean(struct segment *segment);
 enum trap_verdict pager_fault(const struct trap_fault *fault);
 void pager_serve(struct pager *pager, const struct fault_request *request);
 // Sleeps until the page's word changes; under the lock when called, not under it when it returns. mask: to restore while
-// asleep, or NULL. wake: a futex with a sleeper to wake once the lock is free, or NULL.
-int pager_wait_page(struct pager *pager, struct segment *segment, uint64_t page, int64_t deadline,
-                    const uint64_t *mask, _Atomic uint32_t *wake);
+// asleep, or NULL. wake_worker: it was asked for just now; who serves faults is woken once the lock is free.
+int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, const uint64_t *mask,
+                    bool wake_worker);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
 // ---- prefetch.c ----

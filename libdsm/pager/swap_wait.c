@@ -51,8 +51,7 @@ void swap_page_wait(struct swap *s)
     enum page_state state = page_state(&s->segment->table, page_at(&s->segment->table, s->page));
     if (!page_in_transit(state)) {
         lock_release(&s->pager->lock);
-    } else if (pager_wait_page(s->pager, s->segment, s->page, s->deadline, NULL, NULL) ==
-               -ETIMEDOUT) {
+    } else if (pager_wait_page(s->segment, s->page, s->deadline, NULL, false) == -ETIMEDOUT) {
         swap_fail(s, -ETIMEDOUT, s->segment, s->page);
     }
 }
