@@ -198,8 +198,13 @@ static void test_attach_refusals(void **state)
     service_lane_abandon(&lane);
     assert_int_equal(attach(2, 2, 0, 1, &lane), WIRE_OK); // it is free again
     service_lane_abandon(&lane);
+    struct service_facts facts;
+    service_facts(desk->service, &facts);
+    assert_false(facts.draining);
     service_drain(desk->service);
     assert_int_equal(attach(1, 1, 0, 1, &lane), WIRE_DRAINING);
+    service_facts(desk->service, &facts);
+    assert_true(facts.draining);
 }
 
 static void test_newer_waits_for_older(void **state)
