@@ -114,8 +114,8 @@ int files_of_process(pid_t pid, files_visit *each, void *context)
         unsigned long from, to, inode;
         char rights[5];
         // NOLINTNEXTLINE(cert-err34-c): the kernel's own text
-        bool whole =
-            begins && sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu", &from, &to, rights, &inode) == 4;
+        int n = sscanf(line, "%lx-%lx %4s %*x %*x:%*x %lu", &from, &to, rights, &inode);
+        bool whole = begins && n == 4;
         begins = strchr(line, '\n') != NULL;
         if (!whole || rights[2] != 'x' || inode == 0) {
             continue;
