@@ -7,6 +7,7 @@
 //   limit  the raw limits alone: TCP, cipher, and the trap's cycle of fill and evict; needs no server
 //   fault  random touches of absent pages, against the sum of the limits that such a touch must pay
 //   scan   a sequential scan of a cold segment, against a sealed TCP stream
+//   probe  what the library's probes cost, with nobody attached and with dsmstat
 //
 // This file only reads options and the environment, starts the limits' worker (before anything makes a thread),
 // and prints. DSM_FILL and DSM_FAULT_LANES are set to what the output says where they were unset, so that the
@@ -25,14 +26,16 @@ static const struct subcommand {
     const char *name;
     int (*run)(const struct perf_settings *, struct perf_worker *, struct perf_report *,
                struct failure *);
-} subcommands[] = {{"limit", perf_limit}, {"fault", perf_fault}, {"scan", perf_scan}};
+} subcommands[] = {
+    {"limit", perf_limit}, {"fault", perf_fault}, {"scan", perf_scan}, {"probe", perf_probe}};
 
 __attribute__((visibility("default"))) const char *argp_program_version = "dsmperf 0.1.0";
 static const char documentation[] =
     "Measures remote memory beside the raw limit of the same run.\v"
     "  limit   raw limits: TCP round trips, cipher, the trap's fill and evict\n"
     "  fault   random page faults with the cache full, at 1/8 of the segment\n"
-    "  scan    sequential scan of a cold segment\n\n"
+    "  scan    sequential scan of a cold segment\n"
+    "  probe   random page faults watched by dsmstat, against unwatched ones (as root)\n\n"
     "The ratio is value / limit: for times, 1 is perfect and more is worse; for rates, less is "
     "worse. fault and scan use the server of DSM_SERVER, or start a dsmd of their own when that is "
     "unset or --dsmd is given.\n\n"
@@ -80,7 +83,7 @@ static void parse_subcommand(struct argp_state *state, struct arguments *argumen
             return;
         }
     }
-    argp_error(state, "'%s' is none of limit, fault, scan", name);
+    argp_error(state, "'%s' is none of limit, fault, scan, probe", name);
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
@@ -157,7 +160,7 @@ int main(int argc, char **argv)
 {
     static const struct argp parser = {.options = options,
                                        .parser = parse_option,
-                                       .args_doc = "limit|fault|scan",
+                                       .args_doc = "limit|fault|scan|probe",
                                        .doc = documentation};
     struct arguments arguments = {
         .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20}};

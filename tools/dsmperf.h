@@ -121,6 +121,8 @@ int perf_limit(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
 int perf_fault(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
+int perf_probe(const struct perf_settings *settings, struct perf_worker *worker,
+               struct perf_report *report, struct failure *failure);
 int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,
               struct perf_report *report, struct failure *failure);
 

@@ -68,41 +68,9 @@ static int measure_limit(struct fault_run *run, double *limit)
     return result;
 }
 
-static int absent_page(struct fault_run *run, uint64_t *page)
-{
-    dsm_page_info info;
-    int result;
-    do { // xorshift64
-        run->random ^= run->random << 13;
-        run->random ^= run->random >> 7;
-        run->random ^= run->random << 17;
-        *page = (run->random >> 16) % run->target.pages;
-        result = dsm_page_state(run->target.segment, *page, &info);
-    } while (result == 0 && info.resident);
-    return result;
-}
-
 static int touch_pages(struct fault_run *run, uint64_t count, struct perf_samples *samples)
 {
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t page;
-        int result = absent_page(run, &page);
-        if (result != 0) {
-            return result;
-        }
-        volatile uint8_t *byte = run->target.base + page * run->target.page_bytes;
-        double start = perf_now_us();
-        if (run->settings->write) {
-            *byte = 7;
-        } else {
-            (void)*byte;
-        }
-        double taken = perf_now_us() - start;
-        if (samples != NULL && (result = perf_samples_add(samples, taken)) != 0) {
-            return result;
-        }
-    }
-    return 0;
+    return perf_target_touch(&run->target, &run->random, count, run->settings->write, samples);
 }
 
 static int run_round(struct fault_run *run, struct failure *failure)

@@ -20,6 +20,17 @@ int perf_target_failed(struct failure *failure, const char *what, int result)
                        dsm_error()->text);
 }
 
+int perf_target_beside(const char *name, char *path, size_t bytes)
+{
+    ssize_t length = readlink("/proc/self/exe", path, bytes - strlen(name) - 1);
+    if (length < 0) {
+        return -errno;
+    }
+    path[length] = '\0';
+    memcpy(strrchr(path, '/') + 1, name, strlen(name) + 1);
+    return 0;
+}
+
 static int start_server(const struct perf_settings *settings, struct perf_target *target,
                         struct failure *failure)
 {
@@ -31,12 +42,10 @@ static int start_server(const struct perf_settings *settings, struct perf_target
     if (settings->dsmd != NULL) {
         snprintf(path, sizeof(path), "%s", settings->dsmd);
     } else {
-        ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - sizeof("dsmd"));
-        if (length < 0) {
-            return failure_set(failure, -errno, "/proc/self/exe cannot be read: give --dsmd PATH.");
+        int error = perf_target_beside("dsmd", path, sizeof(path));
+        if (error != 0) {
+            return failure_set(failure, error, "/proc/self/exe cannot be read: give --dsmd PATH.");
         }
-        path[length] = '\0';
-        memcpy(strrchr(path, '/') + 1, "dsmd", sizeof("dsmd"));
     }
     int result = perf_server_start(path, 2 * settings->bytes + (UINT64_C(256) << 20),
                                    &target->server, failure);
@@ -100,6 +109,44 @@ int perf_target_open(const struct perf_settings *settings, struct perf_target *t
         perf_target_close(target);
     }
     return result;
+}
+
+static int absent_page(const struct perf_target *target, uint64_t *random, uint64_t *page)
+{
+    dsm_page_info info;
+    int result;
+    do { // xorshift64
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        *page = (*random >> 16) % target->pages;
+        result = dsm_page_state(target->segment, *page, &info);
+    } while (result == 0 && info.resident);
+    return result;
+}
+
+int perf_target_touch(struct perf_target *target, uint64_t *random, uint64_t count, bool write,
+                      struct perf_samples *samples)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t page;
+        int result = absent_page(target, random, &page);
+        if (result != 0) {
+            return result;
+        }
+        volatile uint8_t *byte = target->base + page * target->page_bytes;
+        double start = perf_now_us();
+        if (write) {
+            *byte = 7;
+        } else {
+            (void)*byte;
+        }
+        double taken = perf_now_us() - start;
+        if (samples != NULL && (result = perf_samples_add(samples, taken)) != 0) {
+            return result;
+        }
+    }
+    return 0;
 }
 
 int perf_target_cool(struct perf_target *target, struct failure *failure)

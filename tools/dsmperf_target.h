@@ -24,6 +24,11 @@ struct perf_target {
 // 0, or -errno with a sentence; on failure nothing is left behind.
 int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
                      struct failure *failure);
+// Touches pages that are not in, in random order, and adds the microseconds of each (samples may be NULL). 0 or -errno.
+int perf_target_touch(struct perf_target *target, uint64_t *random, uint64_t count, bool write,
+                      struct perf_samples *samples);
+// The path of a program beside this one. 0 or -errno.
+int perf_target_beside(const char *name, char *path, size_t bytes);
 // Closes and opens the segment again: every page is out, nothing is cached.
 int perf_target_cool(struct perf_target *target, struct failure *failure);
 void perf_target_close(struct perf_target *target); // deletes the segment

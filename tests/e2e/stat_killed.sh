@@ -9,7 +9,8 @@ need_probes
 bpftool=$(PATH=$PATH:/usr/sbin command -v bpftool) || skip "needs bpftool"
 
 begin() { # WORD: dsmstat in $victim
-    "$build/bin/dsmstat" "$1" --csv 0.1 >"$out" 2>"$err" </dev/null &
+    : >"$out"
+    "$build/bin/dsmstat" "$1" --csv -p "$subject_pid" 0.1 >"$out" 2>"$err" </dev/null &
     victim=$!
     pids+=("$victim")
 }
@@ -32,13 +33,13 @@ none_is_left() {
 }
 
 start_subject "$build/bin/stat_firing" "$flag" 4 1000
-for word in hist why heat trace; do
+for word in hist why trace; do
     begin $word
     wait_until 20 test -s "$out" || fail "dsmstat $word does not begin: $(cat "$err")"
     wait_until 5 has_child || fail "nobody attaches"
     { held "$victim"; held "$child"; } | sort -u >"$work/held"
     grep -q prog "$work/held" || fail "dsmstat $word has no programs"
-    grep -q link "$work/held" || fail "dsmstat $word has attached nothing"
+    grep -q link "$work/held" || fail "dsmstat $word has attached nothing: $(cat "$err" "$work/held")"
     if [ $word = why ]; then # the other one
         kill -KILL "$child"
         wait_until 10 ended "$victim" || fail "dsmstat goes on without the process that attaches"
@@ -50,7 +51,7 @@ for word in hist why heat trace; do
     wait_until 10 test ! -d "/proc/$child" || fail "the process that attaches lives on"
     wait_until 10 none_is_left || fail "dsmstat $word leaves in the kernel: $(cat "$work/held")"
 done
-for delay in 0.01 0.04 0.08 0.12 0.2; do # somewhere in its beginning
+for delay in 0.05 0.15; do # somewhere in its beginning
     begin why
     sleep $delay
     held "$victim" | sort -u >"$work/held"
