@@ -9,7 +9,7 @@
 // the oldest connection that is still silent (no complete message 1) makes room; when none is
 // silent, the oldest that has proven nothing yet, since message 1 can be replayed; those that have
 // shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never used for
-// connections, so accept() and the store always find one; should accept fail all the same, it rests
+// connections, so accept(), the store and /metrics always find one; should accept fail all the same, it rests
 // for a moment instead of spinning.
 //
 // It must never block: not in a handshake, not while an older lane ends (listener_pending.c), not

@@ -116,6 +116,12 @@ static struct exporter_group *group_of(struct exporter_groups *groups,
     return has_room(groups, client->user) ? add(groups, &wanted) : others(groups);
 }
 
+// A program can write what it likes into its page: what falls has not risen.
+static uint64_t rise(uint64_t before, uint64_t now)
+{
+    return now > before ? now - before : 0;
+}
+
 static void count_client(struct exporter_group *group, const struct stat_client *client,
                          bool baseline)
 {
@@ -123,14 +129,14 @@ static void count_client(struct exporter_group *group, const struct stat_client 
         if (stat_counters[i].level) {
             group->counters[i] += client->ended ? 0 : client->now[i];
         } else if (!baseline) {
-            group->counters[i] += client->now[i] - client->before[i];
+            group->counters[i] += rise(client->before[i], client->now[i]);
         }
     }
     for (size_t i = 0; i < LATENCY_BUCKETS && !baseline; i++) {
-        group->faults[i] += client->latency_now.buckets[i] - client->latency_before.buckets[i];
+        group->faults[i] += rise(client->latency_before.buckets[i], client->latency_now.buckets[i]);
     }
     if (!baseline) {
-        group->fault_ns += client->latency_now.total_ns - client->latency_before.total_ns;
+        group->fault_ns += rise(client->latency_before.total_ns, client->latency_now.total_ns);
     }
     group->processes += client->ended ? 0 : 1;
     group->cache_bytes += client->ended ? 0 : client->cache_bytes;

@@ -60,6 +60,10 @@ if command -v promtool >/dev/null; then
     [ ! -s "$out" ] || fail "promtool says: $(cat "$out")"
 fi
 
+grep '^# TYPE' "$page" | while read -r _ _ name _; do
+    grep -qE "\"$name\"|\*$name\*" "$e2e_root/server/metrics.def" "$e2e_root/server/dsmd.8.scd" || fail "dsmd(8) does not have $name"
+done
+
 say "what is refused is counted"
 "$build/bin/dsmctl" keygen "$work/stranger.key" >/dev/null
 chown --reference="$work/client.key" "$work/stranger.key"
@@ -116,4 +120,21 @@ stop_dsmd
 
 start_dsmd --metrics 0.0.0.0:0
 grep -qE 'warning: /metrics asks nobody who he is, and 0.0.0.0:[0-9]+ can be reached' "$log" || fail "no warning: $(cat "$log")"
+stop_dsmd
+
+say "descriptors that connections to dsmd cannot use up"
+: >"$log"
+ulimit -n 220
+start_dsmd --metrics 0
+metrics_port "$log"
+python3 -c 'import socket, sys, time
+ones = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(150)]
+print("connected", flush=True)
+time.sleep(60)' "$server_port" >"$out" &
+crowd=$!
+pids+=("$crowd")
+wait_until 20 grep -q connected "$out" || fail "no crowd"
+scrape
+awk '$1 == "process_open_fds" { exit !($2 > 100 && $2 <= 220 - 64) }' "$page" || fail "$(grep fds "$page")"
+end_process "$crowd" 5
 stop_dsmd

@@ -19,7 +19,7 @@ static void test_principals(void **state)
     struct catalog_session *sessions[PRINCIPALS];
     struct catalog_sums first[ROOM];
     struct catalog_totals totals;
-    for (uint8_t i = 0; i < PRINCIPALS; i++) {
+    for (size_t i = 0; i < PRINCIPALS; i++) {
         struct key_grant grant = grant_of((uint8_t)(i + 1), names[i]);
         grant.quota_bytes = 10 * PAGE;
         sessions[i] = session_with(world, (uint8_t)(i + 1), &grant);
