@@ -27,6 +27,27 @@ unsigned draw_width(void)
     return columns != 0 ? columns : WIDTH_WITHOUT_TERMINAL;
 }
 
+void draw_text(const char *text)
+{
+    unsigned columns, rows;
+    size_t at = 0;
+    tool_terminal(stdout, &columns, &rows);
+    while (*text != '\0') {
+        size_t space = strspn(text, " ");
+        size_t word = strcspn(text + space, " ");
+        if (at > 0 && columns != 0 && at + space + word > columns) {
+            (void)putchar('\n');
+            at = 0;
+            text += space;
+            space = 0;
+        }
+        (void)fwrite(text, 1, space + word, stdout);
+        at += space + word;
+        text += space + word;
+    }
+    (void)putchar('\n');
+}
+
 void draw_bar(double share, unsigned width)
 {
     static const char *const parts[EIGHTHS] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};

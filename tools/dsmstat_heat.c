@@ -16,7 +16,8 @@
 #include "tools/dsmstat_sums.h"
 #include "tools/tool_text.h"
 
-enum { MOST_COLUMNS = 512, FLOOR = 10, NAME = 20, PREFIX = 8 + 1 + 7 + 1 + NAME + 1 + 6 + 1 };
+enum { MOST_COLUMNS = 512, FLOOR = 10, NAME = 20, LONG_NAME = 40, WIDE = 120 };
+enum { PREFIX = 8 + 1 + 7 + 1 + 1 + 6 + 1 }; // without the name
 
 struct cell {
     struct seen_key key;
@@ -89,6 +90,11 @@ static uint64_t reach(const struct cell *cells, size_t count, uint64_t pages)
 
 // ---- for people ----
 
+static int name_width(void)
+{
+    return draw_width() >= WIDE ? LONG_NAME : NAME;
+}
+
 // Its faults, over the columns that it covers.
 static void spread(const struct cell *cell, uint64_t pages, unsigned width, double *columns)
 {
@@ -126,7 +132,8 @@ static void print_line(const struct watch *watch, const struct cell *cells, size
     time_t now = time(NULL);
     struct tm local;
     unsigned terminal = draw_width();
-    unsigned room = terminal > PREFIX + FLOOR + 2 ? terminal - PREFIX - 2 : FLOOR;
+    unsigned used = PREFIX + (unsigned)name_width() + 2;
+    unsigned room = terminal > used + FLOOR ? terminal - used : FLOOR;
     unsigned width = room < MOST_COLUMNS ? room : MOST_COLUMNS;
     watch_name(watch, &cells[0].key, &name);
     uint64_t pages = reach(cells, count, name.pages);
@@ -135,9 +142,17 @@ static void print_line(const struct watch *watch, const struct cell *cells, size
         spread(&cells[i], pages, width, columns);
     }
     (void)strftime(clock, sizeof clock, "%T", localtime_r(&now, &local));
-    printf("%s %7u %-*.*s %6s ", clock, cells[0].key.process, NAME, NAME, name.segment,
-           stat_rate_text((double)hard / seconds, rate));
+    printf("%s %7u %-*.*s %6s ", clock, cells[0].key.process, name_width(), name_width(),
+           name.segment, stat_rate_text((double)hard / seconds, rate));
     print_shades(columns, width);
+}
+
+static void print_heading(void)
+{
+    char line[256];
+    (void)snprintf(line, sizeof line, "%-8s %7s %-*s %6s  first page ... last page", "TIME", "PID",
+                   name_width(), "SEGMENT", "FLT/s");
+    printf("%.*s\n", (int)draw_width(), line);
 }
 
 static void print_text(const struct watch *watch, struct state *state, const struct cells *cells,
@@ -146,8 +161,7 @@ static void print_text(const struct watch *watch, struct state *state, const str
     for (size_t i = 0; i < cells->count;) {
         size_t count = same_segment(cells, i);
         if (stat_heading_due(&state->lines)) {
-            printf("%-8s %7s %-*s %6s  first page ... last page\n", "TIME", "PID", NAME, "SEGMENT",
-                   "FLT/s");
+            print_heading();
         }
         print_line(watch, &cells->all[i], count, seconds);
         i += count;

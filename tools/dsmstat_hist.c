@@ -61,7 +61,8 @@ static void print_rows(const char *title, size_t first, size_t last, const uint6
     }
     unsigned width = draw_width();
     unsigned room = width > LABEL + NUMBER + 4 ? width - LABEL - NUMBER - 4 : 1;
-    printf("\n%s\n", title);
+    (void)putchar('\n');
+    draw_text(title);
     for (size_t i = first; i <= last; i++) {
         printf("%*s %*" PRIu64 " ", LABEL, labels[i], NUMBER, counts[i]);
         draw_bar((double)counts[i] / (double)most, room);

@@ -33,8 +33,9 @@ json_t *sums_losses_json(const struct watch *watch);
 
 // ---- drawing (dsmstat_draw.c): UTF-8 where the locale has it, else ASCII ----
 
-void draw_begin(void);
-unsigned draw_width(void);                   // of the terminal, or 80
+void draw_begin(void);            // before anything else of this
+unsigned draw_width(void);        // of the terminal, or 80
+void draw_text(const char *text); // a line, broken between words where a terminal would break it
 void draw_bar(double share, unsigned width); // share of 0 to 1
 const char *draw_shade(double share);        // one column wide; " " is 0
 

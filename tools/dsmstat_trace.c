@@ -49,26 +49,59 @@ static bool wanted(const struct state *state, const struct seen_event *event)
            (event->pages != 0 || event->kind != 0 || state->watch->options->all);
 }
 
+static const struct tool_column columns[] = {
+    {"TIME", true, 7},    {"PID", false, 6},    {"TID", false, 14},  {"SEGMENT", true, 5},
+    {"PAGE", false, 0},   {"PAGES", false, 0},  {"HOW", true, 0},    {"TOTAL", false, 0},
+    {"PAGER", false, 10}, {"HAND", false, 11},  {"WAIT", false, 12}, {"WIRE", false, 3},
+    {"SERVER", false, 4}, {"CIPHER", false, 9}, {"WAKE", false, 8}};
+enum { COLUMNS = sizeof columns / sizeof columns[0], TIME = 0, SEGMENT = 3, TOTAL = 7 };
+static const size_t widths[COLUMNS] = {15, 7, 7, NAME, 8, 5, 3, 6, 6, 6, 6, 6, 6, 6, 6};
+
+static void print_cells(const char (*cells)[STAT_PAGE_NAME_BYTES])
+{
+    bool shown[COLUMNS];
+    unsigned width, rows;
+    const char *gap = "";
+    tool_terminal(stdout, &width, &rows);
+    tool_columns_fit(columns, widths, COLUMNS, 1, width, shown);
+    for (size_t i = 0; i < COLUMNS; i++) {
+        int cell = (int)widths[i];
+        if (shown[i]) {
+            printf(columns[i].left ? "%s%-*.*s" : "%s%*.*s", gap, cell,
+                   columns[i].left ? cell : STAT_PAGE_NAME_BYTES, cells[i]);
+            gap = " ";
+        }
+    }
+    (void)putchar('\n');
+}
+
 static void print_text(struct state *state, const struct seen_event *event,
                        const struct watch_name *name, double time_s)
 {
-    char text[8], clock[16], times[1 + SEEN_PARTS][16];
+    char cells[COLUMNS][STAT_PAGE_NAME_BYTES], text[16];
     time_t whole = (time_t)time_s;
     struct tm local;
     if (stat_heading_due(&state->lines)) {
-        printf("%-15s %7s %7s %-*s %8s %5s %-3s %6s %6s %6s %6s %6s %6s %6s %6s\n", "TIME", "PID",
-               "TID", NAME, "SEGMENT", "PAGE", "PAGES", "HOW", "TOTAL", "PAGER", "HAND", "WAIT",
-               "WIRE", "SERVER", "CIPHER", "WAKE");
+        for (size_t i = 0; i < COLUMNS; i++) {
+            (void)snprintf(cells[i], sizeof cells[i], "%s", columns[i].title);
+        }
+        print_cells((const char(*)[STAT_PAGE_NAME_BYTES])cells);
     }
-    (void)strftime(clock, sizeof clock, "%T", localtime_r(&whole, &local));
-    printf("%s.%06u %7u %7u %-*.*s %8llu %5u %-3s %6s", clock,
-           (unsigned)((time_s - (double)whole) * 1e6), event->process, event->thread, NAME, NAME,
-           name->segment, event->page, event->pages, outcome_text(event, text),
-           stat_time_text(event->total_ns, times[0]));
+    (void)strftime(text, sizeof text, "%T", localtime_r(&whole, &local));
+    (void)snprintf(cells[TIME], sizeof cells[TIME], "%s.%06u", text,
+                   (unsigned)((time_s - (double)whole) * 1e6));
+    (void)snprintf(cells[1], sizeof cells[1], "%u", event->process);
+    (void)snprintf(cells[2], sizeof cells[2], "%u", event->thread);
+    memcpy(cells[SEGMENT], name->segment, sizeof cells[SEGMENT]);
+    (void)snprintf(cells[4], sizeof cells[4], "%llu", event->page);
+    (void)snprintf(cells[5], sizeof cells[5], "%u", event->pages);
+    (void)snprintf(cells[6], sizeof cells[6], "%s", outcome_text(event, text));
+    (void)snprintf(cells[TOTAL], sizeof cells[TOTAL], "%s", stat_time_text(event->total_ns, text));
     for (size_t i = SEEN_PAGER; i < SEEN_PARTS; i++) {
-        printf(" %6s", stat_time_text(event->parts_ns[i], times[i]));
+        (void)snprintf(cells[TOTAL + i], sizeof cells[TOTAL], "%s",
+                       stat_time_text(event->parts_ns[i], text));
     }
-    (void)putchar('\n');
+    print_cells((const char(*)[STAT_PAGE_NAME_BYTES])cells);
 }
 
 static void print_json(const struct seen_event *event, const struct watch *watch,

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tools/dsmstat_watch.h"
+#include "tools/dsmstat_sums.h"
 
 enum { LOOK_EVERY_NS = 200000000, LOOK_SHARE = 20, NS_PER_S = 1000000000 };
 
@@ -219,6 +219,7 @@ int watch_run(const struct stat_options *options, const struct watch_view *view,
         return error;
     }
     watch.since_ns = stat_now_ns();
+    draw_begin();
     if (view->begin != NULL) {
         view->begin();
         (void)fflush(stdout);

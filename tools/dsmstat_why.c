@@ -141,7 +141,7 @@ static void print_text(const struct watch *watch, const struct seen_why *why,
     if (sums[MEAN].count > 0) {
         print_parts(sums);
         advise(watch, why, counts, &advice);
-        printf("%s\n", advice.sentence);
+        draw_text(advice.sentence);
     }
     (void)putchar('\n');
 }

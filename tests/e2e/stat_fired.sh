@@ -17,4 +17,13 @@ go
 end_watch
 compare
 finish
+
+start_subject "$build/bin/stat_firing" "$flag" 8 1000
+watch hist 0.2 --pid "$subject_pid"
+go
+sleep 0.5
+finish
+wait_until 20 ended "$watch_pid" || fail "dsmstat goes on after the end of its process"
+wait "$watch_pid" || fail "dsmstat: exit $?: $(cat "$err")"
+compare
 [ ! -s "$err" ] || fail "dsmstat said: $(cat "$err")"
