@@ -50,7 +50,29 @@ counters_are() {
 
 "$build/bin/dsm_exporter" --list >"$work/list"
 awk -F '\t' '$1 == "dsm_swap_in_calls_total" { inside = 1 } inside { print $1, $2 }' "$work/list" >"$work/counters"
+# The service manager's end of the socket: every message into a file, line by line.
+cat >"$work/manager.py" <<'END'
+import socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind(sys.argv[1])
+with open(sys.argv[2], "a", buffering=1) as told:
+    while True:
+        told.write(manager.recv(4096).decode() + "\n")
+END
+: >"$work/told"
+setpriv --pdeathsig TERM python3 "$work/manager.py" "$work/manager" "$work/told" &
+pids+=($!)
+wait_until 20 test -S "$work/manager" || fail "the stand-in of the service manager does not start"
+
+told() { # LINE; where it was built without libsystemd, nothing is
+    ! grep -q libsystemd <<<"$libraries" || wait_until 20 grep -qx "$1" "$work/told"
+}
+libraries=$(ldd "$build/bin/dsm_exporter")
+
+export NOTIFY_SOCKET=$work/manager
 start_exporter "$work/exporter.log" -- --interval 1
+told READY=1 || fail "readiness is not told"
+unset NOTIFY_SOCKET
 grep -q 'serves /metrics on 127.0.0.1:' "$work/exporter.log" || fail "not on loopback: $(cat "$work/exporter.log")"
 start_program
 sleep 1.1 # a look is fresh for a second
@@ -85,6 +107,7 @@ more=$(sed -n 's/^swap_in_calls //p' "$client_log")
 is "dsm_swap_in_calls_total$group" $((calls + more))
 is "dsm_sessions_total$group" 2
 end_exporter
+told STOPPING=1 || fail "a stop is not told"
 
 say "one that is started later; one for each process; one that may not look"
 start_exporter "$work/late.log" -- --by-process

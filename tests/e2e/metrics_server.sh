@@ -38,6 +38,10 @@ metrics_port "$log"
 grep -q "serves /metrics on 127.0.0.1:$port$" "$log" || fail "not on loopback: $(cat "$log")"
 grep -q "can be reached" "$log" && fail "a warning of a loopback address: $(cat "$log")"
 wait_until 20 has_threads $((without + 1)) || fail "$(threads) threads instead of $((without + 1))"
+filters=$(sed -n 's/^Seccomp:[[:space:]]*//p' /proc/"$dsmd_pid"/task/*/status | sort -u)
+if ! grep -q 'lib[at]san' /proc/"$dsmd_pid"/maps; then
+    [ "$filters" = 2 ] || fail "not every thread has the filter of system calls: $filters"
+fi
 scrape "$work/first"
 version=$("$build/bin/dsmd" --version | awk '{ print $2 }')
 is "dsmd_build_info{version=\"$version\",name=\"hal\",cluster=\"default\"}" 1 "$work/first"
