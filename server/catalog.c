@@ -68,6 +68,16 @@ struct catalog_segment *catalog_find_locked(const struct catalog *catalog, const
     return NULL;
 }
 
+struct catalog_segment *catalog_find_id_locked(const struct catalog *catalog, uint64_t id)
+{
+    for (size_t i = 0; i < catalog->count; i++) {
+        if (store_segment_record(catalog->by_name[i]->store)->id == id) {
+            return catalog->by_name[i];
+        }
+    }
+    return NULL;
+}
+
 int catalog_room_locked(struct catalog *catalog)
 {
     if (catalog->count < catalog->capacity) {
@@ -205,6 +215,11 @@ int catalog_create(struct store *store, int64_t lease_ms, int64_t now_ms, struct
     init_condition(&made->drained);
     made->store = store;
     made->lease_ms = lease_ms;
+    int unread = catalog_images_load(made);
+    if (unread != 0) {
+        catalog_destroy(&made);
+        return unread;
+    }
     struct store_segment *found = NULL;
     while ((found = store_segment_next(store, found)) != NULL) {
         int error = adopt(made, found, now_ms);
@@ -213,6 +228,7 @@ int catalog_create(struct store *store, int64_t lease_ms, int64_t now_ms, struct
             return error;
         }
     }
+    catalog_images_link(made);
     *catalog = made;
     return 0;
 }
@@ -243,6 +259,7 @@ void catalog_destroy(struct catalog **catalog)
         return;
     }
     free_sessions(old);
+    catalog_images_free(old);
     for (size_t i = 0; i < old->count; i++) {
         free(old->by_name[i]);
     }
@@ -277,8 +294,11 @@ void catalog_view_locked(const struct catalog_segment *segment, struct catalog_s
 bool catalog_visible(const struct catalog_session *session, const struct catalog_segment *segment)
 {
     const char *name = segment_name(segment);
+    bool moved =
+        store_segment_record(segment->store)->moves != 0 &&
+        (atomic_load(&session->rights) & KEY_RIGHT_MIGRATE) != 0; // under its name of before
     return segment->account == session->account &&
-           (strncmp(name, session->prefix, strlen(session->prefix)) == 0 ||
+           (moved || strncmp(name, session->prefix, strlen(session->prefix)) == 0 ||
             (segment->ephemeral && strncmp(name, CATALOG_SCRATCH, strlen(CATALOG_SCRATCH)) == 0));
 }
 

@@ -63,6 +63,27 @@ enum wire_status catalog_segment_create(struct catalog *, struct catalog_session
                                         uint64_t bytes, uint32_t page_bytes, uint32_t type,
                                         uint32_t flags, struct catalog_segment_view *view,
                                         struct failure *failure);
+// Another segment with the pages that segment `source`, which this session has open under this epoch, has now. bytes 0: as many.
+struct catalog_clone_request {
+    const uint8_t *operation; // WIRE_ID_BYTES
+    const char *name;
+    uint64_t source, epoch;
+    uint64_t bytes;
+    uint32_t type, flags;
+};
+enum wire_status catalog_segment_clone(struct catalog *, struct catalog_session *,
+                                       const struct catalog_clone_request *,
+                                       struct catalog_segment_view *view, struct failure *failure);
+// Code of this identity: opened for reading, or made and opened for writing (view->writer), to be sealed when it is filled. BUSY while
+// another process fills it.
+enum wire_status catalog_code_open(struct catalog *, struct catalog_session *,
+                                   const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t bytes,
+                                   uint32_t page_bytes, int64_t now_ms,
+                                   struct catalog_segment_view *view, struct failure *failure);
+// It is complete: from now on this session and all others have it for reading.
+enum wire_status catalog_code_seal(struct catalog *, struct catalog_session *, uint64_t id,
+                                   uint64_t epoch, struct catalog_segment_view *view,
+                                   struct failure *failure);
 struct catalog_open_request {
     const char *name; // or NULL and
     uint64_t id;

@@ -16,8 +16,10 @@
 #include <pthread.h>
 
 #include "server/catalog.h"
+#include "server/store/image.h"
 
 #define CATALOG_SCRATCH "tmp/"
+#define CATALOG_CODE "tmp/code/"   // names that the server itself gives
 #define CATALOG_AWAITED (1U << 31) // of a count: somebody waits for it
 
 enum {
@@ -63,6 +65,8 @@ struct catalog_segment {
     struct holding *writer;
     struct holding *readers;
     struct catalog_session *opening; // an open waits for operations in flight
+    struct catalog_image *image;     // it is in this one's capsule
+    uint32_t parked;                 // images in capsules whose code it is
     bool lost_readers;               // some vanished without closing
     int64_t presumed_until_ms;       // holders of before the restart count as alive until then
     uint64_t thin_counted;           // T  its part of account.thin_bytes
@@ -88,6 +92,14 @@ struct catalog_session {
     struct holding *holdings[CATALOG_HOLDING_BUCKETS]; // S
 };
 
+struct catalog_image { // images.h has what survives a restart
+    struct catalog_image *next;
+    struct store_image file;
+    bool working; // a step of it lets go of C
+    bool behind;  // not all records have followed its file
+    bool closed;  // its members are
+};
+
 struct catalog {
     pthread_mutex_t lock;
     pthread_cond_t drained; // with C; CLOCK_MONOTONIC
@@ -98,6 +110,7 @@ struct catalog {
     size_t count, capacity;
     uint32_t session_count;
     struct catalog_account *accounts;
+    struct catalog_image *images;
     struct catalog_session *sessions[CATALOG_SESSION_BUCKETS];
 };
 
@@ -105,6 +118,7 @@ struct catalog {
 struct catalog_account *catalog_account_locked(struct catalog *catalog, const char *principal);
 size_t catalog_position(const struct catalog *catalog, const char *name); // first not before name
 struct catalog_segment *catalog_find_locked(const struct catalog *catalog, const char *name);
+struct catalog_segment *catalog_find_id_locked(const struct catalog *catalog, uint64_t id);
 int catalog_room_locked(struct catalog *catalog); // for one more segment, or -ENOMEM
 // Takes its constants from its record and puts it into the tables.
 void catalog_insert_locked(struct catalog *catalog, struct catalog_segment *segment);
@@ -112,7 +126,17 @@ void catalog_forget_locked(struct catalog *catalog, struct catalog_segment *segm
 void catalog_view_locked(const struct catalog_segment *segment, struct catalog_segment_view *view);
 bool catalog_visible(const struct catalog_session *session, const struct catalog_segment *segment);
 
-// catalog_segment.c: is it ephemeral, and nobody has it open? drop: deletes it then, unless an operation is not over.
+// catalog_segment.c: the segment of this record, made and open for writing here, or what an equal request made before. source: NULL, or
+// whose pages it begins with.
+enum wire_status catalog_create_locked(struct catalog *catalog, struct catalog_session *session,
+                                       struct store_segment_record *record,
+                                       struct catalog_segment *source,
+                                       struct catalog_segment_view *view, struct failure *failure);
+void catalog_record_init(struct store_segment_record *record, const struct catalog_session *session,
+                         const uint8_t operation[WIRE_ID_BYTES], const char *name);
+bool catalog_geometry_valid(uint64_t bytes, uint32_t page_bytes, uint32_t type, uint32_t flags);
+
+// Is it ephemeral, and nobody has it open? drop: deletes it then, unless an operation is not over.
 bool catalog_unused_locked(const struct catalog_segment *segment, int64_t now_ms);
 void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,
                                 int64_t now_ms);
@@ -137,6 +161,11 @@ enum wire_status catalog_open_locked(struct catalog *catalog, struct catalog_ses
 int catalog_drain_locked(struct catalog *catalog, struct catalog_segment *segment, bool all);
 enum wire_status catalog_say(struct failure *failure, enum wire_status status, const char *format,
                              ...) __attribute__((format(printf, 3, 4)));
+
+// catalog_image.c
+int catalog_images_load(struct catalog *catalog);  // before the segments are taken in
+void catalog_images_link(struct catalog *catalog); // after
+void catalog_images_free(struct catalog *catalog);
 
 // catalog_place.c: a base for `bytes`, 0 when there is no room.
 uint64_t catalog_place_locked(const struct catalog *catalog, uint64_t bytes);

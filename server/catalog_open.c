@@ -94,11 +94,7 @@ static struct catalog_segment *find(const struct catalog *catalog,
     if (request->name != NULL) {
         segment = catalog_find_locked(catalog, request->name);
     } else {
-        for (size_t i = 0; i < catalog->count && segment == NULL; i++) {
-            if (record_of(catalog->by_name[i])->id == request->id) {
-                segment = catalog->by_name[i];
-            }
-        }
+        segment = catalog_find_id_locked(catalog, request->id);
     }
     return segment != NULL && catalog_visible(session, segment) ? segment : NULL;
 }
@@ -312,12 +308,40 @@ static enum wire_status check_request(const struct catalog_session *session,
     return WIRE_OK;
 }
 
+// What nobody may open, or not for this.
+static enum wire_status check_kind(const struct catalog_segment *segment, bool write,
+                                   struct failure *failure)
+{
+    const struct store_segment_record *record = record_of(segment);
+    if (segment->image != NULL) {
+        return catalog_say(failure, WIRE_BUSY,
+                           "Segment \"%s\" is in a capsule, where %s put it; it may be opened "
+                           "again when that has expired.",
+                           record->name, segment->image->file.source_name);
+    }
+    if (record->type != STORE_SEGMENT_CODE) {
+        return WIRE_OK;
+    }
+    if (record->sealed && write) {
+        return catalog_say(failure, WIRE_NOT_ALLOWED,
+                           "Segment \"%s\" is code, which is for reading only.", record->name);
+    }
+    if (!record->sealed && !write) {
+        return catalog_say(failure, WIRE_BUSY, "Segment \"%s\" is code that is not complete yet.",
+                           record->name);
+    }
+    return WIRE_OK;
+}
+
 static enum wire_status open_found(struct catalog *catalog, struct catalog_segment *segment,
                                    struct catalog_session *session,
                                    const struct catalog_open_request *request, int64_t now_ms,
                                    struct failure *failure)
 {
     enum wire_status status = check_copy(segment, request, failure);
+    if (status == WIRE_OK) {
+        status = check_kind(segment, request->write, failure);
+    }
     if (status != WIRE_OK) {
         return status;
     }

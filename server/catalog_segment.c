@@ -25,34 +25,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool geometry_valid(uint64_t bytes, uint32_t page_bytes, uint32_t type, uint32_t flags)
+bool catalog_geometry_valid(uint64_t bytes, uint32_t page_bytes, uint32_t type, uint32_t flags)
 {
     return page_bytes >= LIMIT_PAGE_MIN_BYTES && page_bytes <= LIMIT_PAGE_MAX_BYTES &&
            (page_bytes & (page_bytes - 1)) == 0 && bytes > 0 && bytes <= LIMIT_SEGMENT_BYTES &&
-           type == 0 &&
+           type <= STORE_SEGMENT_STACK &&
            (flags & ~(uint32_t)(STORE_SEGMENT_NORESERVE | STORE_SEGMENT_EPHEMERAL)) == 0;
 }
 
+// growth_bytes: what a thin segment takes from the first, being a clone; pending until it is there.
 static enum wire_status charge(struct catalog_account *account,
-                               const struct store_segment_record *record, struct failure *failure)
+                               const struct store_segment_record *record, uint64_t growth_bytes,
+                               struct failure *failure)
 {
-    if (record->flags & STORE_SEGMENT_NORESERVE) {
+    bool thin = (record->flags & STORE_SEGMENT_NORESERVE) != 0;
+    uint64_t need = thin ? growth_bytes : record->bytes;
+    if (need == 0) {
         return WIRE_OK;
     }
     enum wire_status status = WIRE_OK;
     (void)pthread_mutex_lock(&account->lock);
     uint64_t used = account->reserved_bytes + account->thin_bytes + account->pending_bytes;
-    if (used > account->quota_bytes || record->bytes > account->quota_bytes - used) {
+    if (used > account->quota_bytes || need > account->quota_bytes - used) {
         status = catalog_say(failure, WIRE_OVER_QUOTA,
                              "Segment \"%s\" needs %llu bytes, but of the quota of %llu bytes %llu "
                              "are used.",
-                             record->name, (unsigned long long)record->bytes,
+                             record->name, (unsigned long long)need,
                              (unsigned long long)account->quota_bytes, (unsigned long long)used);
     } else {
-        account->reserved_bytes += record->bytes;
+        account->reserved_bytes += thin ? 0 : record->bytes;
+        account->pending_bytes += growth_bytes;
     }
     (void)pthread_mutex_unlock(&account->lock);
     return status;
+}
+
+// A clone may have pages without backing, and a thin one takes something from the first.
+static void settle_clone(struct catalog_segment *segment, uint64_t growth_bytes)
+{
+    struct catalog_account *account = segment->account;
+    (void)pthread_mutex_lock(&account->lock);
+    segment->thin_counted = store_segment_thin_bytes(segment->store);
+    segment->none_counted = store_segment_none_bytes(segment->store);
+    account->thin_bytes += segment->thin_counted;
+    account->reserved_bytes -= segment->none_counted;
+    account->pending_bytes -= growth_bytes;
+    (void)pthread_mutex_unlock(&account->lock);
 }
 
 static void uncharge(struct catalog_account *account, const struct store_segment_record *record,
@@ -69,9 +87,11 @@ static void uncharge(struct catalog_account *account, const struct store_segment
 
 static enum wire_status store_make(struct catalog *catalog, struct catalog_segment *segment,
                                    const struct store_segment_record *record,
-                                   struct failure *failure)
+                                   struct catalog_segment *source, struct failure *failure)
 {
-    int error = store_segment_create(catalog->store, record, &segment->store);
+    int error = source == NULL
+                    ? store_segment_create(catalog->store, record, &segment->store)
+                    : store_segment_clone(catalog->store, source->store, record, &segment->store);
     if (error == 0) {
         return WIRE_OK;
     }
@@ -90,9 +110,12 @@ static enum wire_status store_make(struct catalog *catalog, struct catalog_segme
 
 static enum wire_status make_locked(struct catalog *catalog, struct catalog_session *session,
                                     const struct store_segment_record *record,
+                                    struct catalog_segment *source,
                                     struct catalog_segment_view *view, struct failure *failure)
 {
     struct catalog_account *account = session->account;
+    bool thin_clone = source != NULL && (record->flags & STORE_SEGMENT_NORESERVE) != 0;
+    uint64_t growth = thin_clone ? store_segment_clone_bytes(source->store, record) : 0;
     struct catalog_segment *segment = calloc(1, sizeof *segment);
     struct holding *holding = calloc(1, sizeof *holding);
     enum wire_status status = WIRE_STORE_ERROR;
@@ -100,18 +123,22 @@ static enum wire_status make_locked(struct catalog *catalog, struct catalog_sess
         (void)catalog_say(failure, status, "The server is out of memory.");
         goto out;
     }
-    status = charge(account, record, failure);
+    status = charge(account, record, growth, failure);
     if (status != WIRE_OK) {
         goto out;
     }
-    status = store_make(catalog, segment, record, failure);
+    status = store_make(catalog, segment, record, source, failure);
     if (status != WIRE_OK) {
         uncharge(account, record, 0, 0);
+        (void)pthread_mutex_lock(&account->lock);
+        account->pending_bytes -= growth;
+        (void)pthread_mutex_unlock(&account->lock);
         goto out;
     }
     const struct store_segment_record *made = store_segment_record(segment->store);
     segment->account = account;
     segment->presumed_until_ms = INT64_MIN;
+    settle_clone(segment, growth);
     catalog_insert_locked(catalog, segment);
     *holding =
         (struct holding){.segment = segment, .id = made->id, .epoch = made->epoch, .write = true};
@@ -156,6 +183,11 @@ static enum wire_status create_checked(const struct catalog_session *session,
     if ((atomic_load(&session->rights) & KEY_RIGHT_CREATE) == 0) {
         return catalog_say(failure, WIRE_NOT_ALLOWED, "This key has no right to create segments.");
     }
+    if (record->type != STORE_SEGMENT_CODE &&
+        strncmp(record->name, CATALOG_CODE, strlen(CATALOG_CODE)) == 0) {
+        return catalog_say(failure, WIRE_NOT_ALLOWED,
+                           "Names that begin with \"%s\" are the server's own.", CATALOG_CODE);
+    }
     if (!scratch && strncmp(record->name, session->prefix, strlen(session->prefix)) != 0) {
         return catalog_say(failure, WIRE_NOT_ALLOWED,
                            "The names that this key may use begin with \"%s\".", session->prefix);
@@ -189,9 +221,10 @@ static enum wire_status check_thin_sizes(const struct catalog_account *account,
         (unsigned long long)LIMIT_THIN_BYTES);
 }
 
-static enum wire_status create_locked(struct catalog *catalog, struct catalog_session *session,
-                                      struct store_segment_record *record,
-                                      struct catalog_segment_view *view, struct failure *failure)
+enum wire_status catalog_create_locked(struct catalog *catalog, struct catalog_session *session,
+                                       struct store_segment_record *record,
+                                       struct catalog_segment *source,
+                                       struct catalog_segment_view *view, struct failure *failure)
 {
     const struct catalog_segment *taken = catalog_find_locked(catalog, record->name);
     if (taken != NULL) {
@@ -210,7 +243,18 @@ static enum wire_status create_locked(struct catalog *catalog, struct catalog_se
                            "The server has no free range of addresses of %llu bytes.",
                            (unsigned long long)record->bytes);
     }
-    return make_locked(catalog, session, record, view, failure);
+    return make_locked(catalog, session, record, source, view, failure);
+}
+
+void catalog_record_init(struct store_segment_record *record, const struct catalog_session *session,
+                         const uint8_t operation[WIRE_ID_BYTES], const char *name)
+{
+    *record = (struct store_segment_record){.replicas = 1, .epoch = 1}; // the store gives an id
+    (void)strncpy(record->name, name, sizeof record->name - 1);
+    memcpy(record->operation, operation, WIRE_ID_BYTES);
+    memcpy(record->principal, session->account->principal, sizeof record->principal);
+    memcpy(record->writer, session->instance, WIRE_ID_BYTES);
+    memcpy(record->writer_name, session->holder, sizeof record->writer_name);
 }
 
 enum wire_status catalog_segment_create(struct catalog *catalog, struct catalog_session *session,
@@ -222,26 +266,18 @@ enum wire_status catalog_segment_create(struct catalog *catalog, struct catalog_
     if (!wire_segment_name_valid(name)) {
         return catalog_say(failure, WIRE_INVALID, "That is no name for a segment.");
     }
-    if (!geometry_valid(bytes, page_bytes, type, flags)) {
+    if (type == STORE_SEGMENT_CODE || !catalog_geometry_valid(bytes, page_bytes, type, flags)) {
         return catalog_say(failure, WIRE_INVALID,
                            "Size, page size, type or flags of the segment are out of range.");
     }
-    struct store_segment_record record = {
-        .id = 0, // the store gives one that was never used
-        .bytes = (bytes + page_bytes - 1) & ~((uint64_t)page_bytes - 1),
-        .page_bytes = page_bytes,
-        .type = type,
-        .flags = flags,
-        .replicas = 1,
-        .epoch = 1,
-    };
-    (void)strncpy(record.name, name, sizeof record.name - 1);
-    memcpy(record.operation, operation, WIRE_ID_BYTES);
-    memcpy(record.principal, session->account->principal, sizeof record.principal);
-    memcpy(record.writer, session->instance, WIRE_ID_BYTES);
-    memcpy(record.writer_name, session->holder, sizeof record.writer_name);
+    struct store_segment_record record;
+    catalog_record_init(&record, session, operation, name);
+    record.bytes = (bytes + page_bytes - 1) & ~((uint64_t)page_bytes - 1);
+    record.page_bytes = page_bytes;
+    record.type = type;
+    record.flags = flags;
     (void)pthread_mutex_lock(&catalog->lock);
-    enum wire_status status = create_locked(catalog, session, &record, view, failure);
+    enum wire_status status = catalog_create_locked(catalog, session, &record, NULL, view, failure);
     (void)pthread_mutex_unlock(&catalog->lock);
     return status;
 }
@@ -274,6 +310,11 @@ static enum wire_status check_unused(const struct catalog *catalog,
 {
     static const uint8_t none[WIRE_ID_BYTES];
     const struct store_segment_record *record = store_segment_record(segment->store);
+    if (segment->image != NULL || segment->parked > 0) {
+        return catalog_say(failure, WIRE_BUSY,
+                           "Segment \"%s\" belongs to a process image that is in a capsule.",
+                           record->name);
+    }
     if (segment->opening != NULL) {
         return in_use(failure, segment, segment->opening->holder);
     }
@@ -377,7 +418,8 @@ enum wire_status catalog_segment_delete(struct catalog *catalog, struct catalog_
 bool catalog_unused_locked(const struct catalog_segment *segment, int64_t now_ms)
 {
     return segment->ephemeral && segment->writer == NULL && segment->readers == NULL &&
-           segment->opening == NULL && !catalog_presumed(segment, now_ms);
+           segment->opening == NULL && segment->image == NULL && segment->parked == 0 &&
+           !catalog_presumed(segment, now_ms);
 }
 
 void catalog_drop_unused_locked(struct catalog *catalog, struct catalog_segment *segment,

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # catalog: segments, quotas, addresses, checks; catalog_owners: who may open what, epochs, leases, restarts;
-# catalog_ephemeral: segments that go with those who have them open; catalog_principals: sums of all.
+# catalog_ephemeral: segments that go with those who have them open; catalog_principals: sums of all; catalog_clones: clones, templates
+# and code; catalog_images: the hand-over of process images.
 if(TARGET server_core)
-  foreach(test catalog catalog_owners catalog_ephemeral catalog_principals)
+  foreach(test catalog catalog_owners catalog_ephemeral catalog_principals catalog_clones catalog_images)
     add_unit_test(${test} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${test}.c
                   ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
                   LIBRARIES server_core)
