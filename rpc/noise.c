@@ -76,6 +76,11 @@ int noise_public_key(const uint8_t private_key[NOISE_KEY_BYTES],
     return crypto_scalarmult_base(public_key, private_key) == 0 ? 0 : -EINVAL;
 }
 
+void noise_digest(const void *bytes, size_t count, uint8_t digest[NOISE_DIGEST_BYTES])
+{
+    (void)crypto_generichash_blake2b(digest, NOISE_DIGEST_BYTES, bytes, count, NULL, 0);
+}
+
 void noise_random(void *to, size_t bytes)
 {
     randombytes_buf(to, bytes);

@@ -86,6 +86,9 @@ void noise_keypair(uint8_t private_key[NOISE_KEY_BYTES], uint8_t public_key[NOIS
 int noise_public_key(const uint8_t private_key[NOISE_KEY_BYTES],
                      uint8_t public_key[NOISE_KEY_BYTES]);
 void noise_random(void *to, size_t bytes);
+enum { NOISE_DIGEST_BYTES = 32 };
+void noise_digest(const void *bytes, size_t count,
+                  uint8_t digest[NOISE_DIGEST_BYTES]); // BLAKE2b-256
 void noise_wipe(void *secret, size_t bytes);
 
 #endif

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "server/clock.h"
+#include "server/images.h"
 #include "server/probes.h"
 
 struct wire_header service_answer(const struct wire_header *request, enum wire_status status)
@@ -340,6 +341,7 @@ void service_drain(struct service *service)
 
 void service_expire(struct service *service, int64_t now_ms)
 {
+    catalog_image_expire(service->catalog, now_ms, clock_unix_ms());
     catalog_expire(service->catalog, now_ms);
 }
 

@@ -16,20 +16,12 @@
 #include <string.h>
 
 #include "server/clock.h"
+#include "server/service_control.h"
 
-enum { CONTROL_ARENA_BYTES = 1 << 20, CONTROL_LIST_MAX = 1024, CONTROL_LIST_SPARE_BYTES = 64 };
+enum { CONTROL_LIST_MAX = 1024, CONTROL_LIST_SPARE_BYTES = 64 };
 enum { CONTROL_RUNS_MAX = 128 }; // of pages, in one answer
 
-struct control {
-    struct service_lane *lane;
-    int64_t now_ms;
-    struct failure failure;
-    Dsm__ControlAnswer answer;
-    size_t used;
-    max_align_t arena[CONTROL_ARENA_BYTES / sizeof(max_align_t)];
-};
-
-static void *arena_alloc(void *context, size_t bytes)
+void *control_alloc(void *context, size_t bytes)
 {
     struct control *control = context;
     size_t units = bytes / sizeof(max_align_t) + 1;
@@ -50,7 +42,7 @@ static void arena_free(void *context, void *memory)
 static char *arena_text(struct control *control, const char *text)
 {
     size_t bytes = strlen(text) + 1;
-    char *copy = arena_alloc(control, bytes);
+    char *copy = control_alloc(control, bytes);
     if (copy != NULL) {
         memcpy(copy, text, bytes);
     }
@@ -59,8 +51,8 @@ static char *arena_text(struct control *control, const char *text)
 
 static Dsm__Placement **place(struct control *control, const struct store_segment_record *record)
 {
-    Dsm__Placement **list = arena_alloc(control, sizeof(Dsm__Placement *));
-    Dsm__Placement *placement = arena_alloc(control, sizeof *placement);
+    Dsm__Placement **list = control_alloc(control, sizeof(Dsm__Placement *));
+    Dsm__Placement *placement = control_alloc(control, sizeof *placement);
     if (list == NULL || placement == NULL) {
         return NULL;
     }
@@ -72,10 +64,10 @@ static Dsm__Placement **place(struct control *control, const struct store_segmen
 }
 
 // NULL: the arena is used up.
-static Dsm__SegmentInfo *describe(struct control *control, const struct catalog_segment_view *view)
+Dsm__SegmentInfo *control_describe(struct control *control, const struct catalog_segment_view *view)
 {
     const struct store_segment_record *record = &view->record;
-    Dsm__SegmentInfo *info = arena_alloc(control, sizeof *info);
+    Dsm__SegmentInfo *info = control_alloc(control, sizeof *info);
     if (info == NULL) {
         return NULL;
     }
@@ -105,18 +97,18 @@ static Dsm__SegmentInfo *describe(struct control *control, const struct catalog_
     return whole ? info : NULL;
 }
 
-static enum wire_status answer_segment(struct control *control, enum wire_status status,
-                                       const struct catalog_segment_view *view)
+enum wire_status control_answer_segment(struct control *control, enum wire_status status,
+                                        const struct catalog_segment_view *view)
 {
     if (status != WIRE_OK) {
         return status;
     }
-    control->answer.segment = describe(control, view);
+    control->answer.segment = control_describe(control, view);
     control->answer.body_case = DSM__CONTROL_ANSWER__BODY_SEGMENT;
     return control->answer.segment != NULL ? WIRE_OK : WIRE_INVALID;
 }
 
-static enum wire_status invalid(struct control *control, const char *text)
+enum wire_status control_invalid(struct control *control, const char *text)
 {
     (void)failure_set(&control->failure, 0, "%s", text);
     return WIRE_INVALID;
@@ -125,21 +117,21 @@ static enum wire_status invalid(struct control *control, const char *text)
 static enum wire_status control_create(struct control *control, const Dsm__Create *create)
 {
     if (create->operation.len != WIRE_ID_BYTES) {
-        return invalid(control, "The operation id must have 16 bytes.");
+        return control_invalid(control, "The operation id must have 16 bytes.");
     }
     struct catalog_segment_view view;
     enum wire_status status = catalog_segment_create(
         control->lane->service->catalog, control->lane->session, create->operation.data,
         create->name, create->bytes, create->page_bytes, create->type, create->flags, &view,
         &control->failure);
-    return answer_segment(control, status, &view);
+    return control_answer_segment(control, status, &view);
 }
 
 static enum wire_status control_open(struct control *control, const Dsm__Open *open)
 {
     bool by_name = open->name[0] != '\0';
     if (by_name == (open->segment != 0)) {
-        return invalid(control, "Say either the name or the id of the segment.");
+        return control_invalid(control, "Say either the name or the id of the segment.");
     }
     const struct catalog_open_request request = {
         .name = by_name ? open->name : NULL,
@@ -153,13 +145,13 @@ static enum wire_status control_open(struct control *control, const Dsm__Open *o
     enum wire_status status =
         catalog_segment_open(control->lane->service->catalog, control->lane->session, &request,
                              control->now_ms, &view, &control->failure);
-    return answer_segment(control, status, &view);
+    return control_answer_segment(control, status, &view);
 }
 
 static enum wire_status control_delete(struct control *control, const Dsm__Delete *delete)
 {
     if (delete->operation.len != WIRE_ID_BYTES) {
-        return invalid(control, "The operation id must have 16 bytes.");
+        return control_invalid(control, "The operation id must have 16 bytes.");
     }
     return catalog_segment_delete(control->lane->service->catalog, control->lane->session,
                                   delete->operation.data, delete->name, control->now_ms,
@@ -177,7 +169,7 @@ static bool list_one(void *context, const struct catalog_segment_view *view)
     struct listing *listing = context;
     Dsm__SegmentList *list = listing->list;
     Dsm__SegmentInfo *info =
-        list->n_segment < CONTROL_LIST_MAX ? describe(listing->control, view) : NULL;
+        list->n_segment < CONTROL_LIST_MAX ? control_describe(listing->control, view) : NULL;
     size_t bytes = info != NULL ? dsm__segment_info__get_packed_size(info) + 8 : 0;
     if (info == NULL || listing->bytes + bytes > LIMIT_CONTROL_BYTES - CONTROL_LIST_SPARE_BYTES) {
         list->more = 1;
@@ -191,11 +183,11 @@ static bool list_one(void *context, const struct catalog_segment_view *view)
 static enum wire_status control_list(struct control *control, const Dsm__List *request)
 {
     struct listing listing = {.control = control};
-    listing.list = arena_alloc(control, sizeof *listing.list);
+    listing.list = control_alloc(control, sizeof *listing.list);
     Dsm__SegmentInfo **entries =
-        arena_alloc(control, CONTROL_LIST_MAX * sizeof(Dsm__SegmentInfo *));
+        control_alloc(control, CONTROL_LIST_MAX * sizeof(Dsm__SegmentInfo *));
     if (listing.list == NULL || entries == NULL) {
-        return invalid(control, "The request is too large.");
+        return control_invalid(control, "The request is too large.");
     }
     dsm__segment_list__init(listing.list);
     listing.list->segment = entries;
@@ -216,7 +208,7 @@ static bool list_runs(struct control *control, const struct store_segment *segme
             runs->more = 1;
             return true;
         }
-        Dsm__PageRun *run = arena_alloc(control, sizeof *run);
+        Dsm__PageRun *run = control_alloc(control, sizeof *run);
         if (run == NULL) {
             return false;
         }
@@ -232,10 +224,10 @@ static bool list_runs(struct control *control, const struct store_segment *segme
 static enum wire_status control_none(struct control *control, const Dsm__None *request)
 {
     struct catalog *catalog = control->lane->service->catalog;
-    Dsm__PageRuns *runs = arena_alloc(control, sizeof *runs);
-    Dsm__PageRun **list = arena_alloc(control, CONTROL_RUNS_MAX * sizeof(Dsm__PageRun *));
+    Dsm__PageRuns *runs = control_alloc(control, sizeof *runs);
+    Dsm__PageRun **list = control_alloc(control, CONTROL_RUNS_MAX * sizeof(Dsm__PageRun *));
     if (runs == NULL || list == NULL) {
-        return invalid(control, "The request is too large.");
+        return control_invalid(control, "The request is too large.");
     }
     const struct wire_header look = {
         .op = WIRE_READ, .segment = request->segment, .epoch = request->epoch, .count = 1};
@@ -250,16 +242,16 @@ static enum wire_status control_none(struct control *control, const Dsm__None *r
     catalog_exit(catalog, &hold);
     control->answer.none = runs;
     control->answer.body_case = DSM__CONTROL_ANSWER__BODY_NONE;
-    return whole ? WIRE_OK : invalid(control, "The request is too large.");
+    return whole ? WIRE_OK : control_invalid(control, "The request is too large.");
 }
 
 static enum wire_status control_stat(struct control *control)
 {
     struct service *service = control->lane->service;
-    Dsm__StatInfo *stat = arena_alloc(control, sizeof *stat);
-    struct store_facts *facts = arena_alloc(control, sizeof *facts);
+    Dsm__StatInfo *stat = control_alloc(control, sizeof *stat);
+    struct store_facts *facts = control_alloc(control, sizeof *facts);
     if (stat == NULL || facts == NULL) {
-        return invalid(control, "The request is too large.");
+        return control_invalid(control, "The request is too large.");
     }
     struct catalog_sums sums;
     catalog_sums(service->catalog, control->lane->session, &sums);
@@ -282,7 +274,7 @@ static enum wire_status control_stat(struct control *control)
     stat->server_version = arena_text(control, DSM_VERSION);
     stat->principal = arena_text(control, sums.principal);
     if (stat->server_version == NULL || stat->principal == NULL) {
-        return invalid(control, "The request is too large.");
+        return control_invalid(control, "The request is too large.");
     }
     control->answer.stat = stat;
     control->answer.body_case = DSM__CONTROL_ANSWER__BODY_STAT;
@@ -307,18 +299,26 @@ static enum wire_status dispatch(struct control *control, const Dsm__Control *me
         return control_stat(control);
     case DSM__CONTROL__BODY_NONE:
         return control_none(control, message->none);
+    case DSM__CONTROL__BODY_CLONE:
+    case DSM__CONTROL__BODY_CODE:
+    case DSM__CONTROL__BODY_SEAL:
+    case DSM__CONTROL__BODY_IMAGE_CHECK:
+    case DSM__CONTROL__BODY_IMAGE_PARK:
+    case DSM__CONTROL__BODY_IMAGE_COMMIT:
+    case DSM__CONTROL__BODY_IMAGE_ABORT:
+        return control_images(control, message);
     default:
-        return invalid(control, "The control message has no operation that is known here.");
+        return control_invalid(control, "The control message has no operation that is known here.");
     }
 }
 
 static enum wire_status perform(struct control *control, const uint8_t *payload, size_t bytes)
 {
     ProtobufCAllocator allocator = {
-        .alloc = arena_alloc, .free = arena_free, .allocator_data = control};
+        .alloc = control_alloc, .free = arena_free, .allocator_data = control};
     const Dsm__Control *message = dsm__control__unpack(&allocator, bytes, payload);
     if (message == NULL || dsm__control__get_packed_size(message) != bytes) {
-        return invalid(control, "The control message is malformed.");
+        return control_invalid(control, "The control message is malformed.");
     }
     return dispatch(control, message);
 }
