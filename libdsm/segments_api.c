@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "libdsm/backing/control.h"
+#include "libdsm/backing/control_image.h"
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
 
@@ -202,6 +202,50 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
     advise(error, &failure);
     return error != 0 ? fail(session, name, error, &failure)
                       : attach(session, name, &info, true, segment, &failure);
+}
+
+DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t bytes, unsigned flags,
+                              dsm_segment **clone)
+{
+    struct failure failure = {.text = ""};
+    struct control_segment info;
+    uint64_t passed_over = 0;
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
+    dsm *session = source->session;
+    const struct image_member from = {source->segment.backing.id, source->segment.backing.epoch};
+    const dsm_interval all = {0, source->segment.table.pages};
+    error = check_name(session, name, &failure);
+    if (error != 0) {
+        return error;
+    }
+    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL)) != 0 ||
+        (bytes != 0 && bytes < dsm_segment_size(source)) || bytes > LIMIT_SEGMENT_BYTES) {
+        (void)failure_set(&failure, 0,
+                          "A clone is at least as large as its source; of the flags it may have "
+                          "DSM_NORESERVE, DSM_EPHEMERAL and DSM_EXCLUSIVE.");
+        return fail(session, name, -EINVAL, &failure);
+    }
+    error = source->segment.writable ? dsm_clean(source, all, &passed_over) : 0;
+    if (error != 0) {
+        return error;
+    }
+    if (passed_over > 0) {
+        (void)failure_set(&failure, 0,
+                          "%llu pages of the source are pinned, and what they hold is not on the "
+                          "server: dsm_unpin() them before it is cloned.",
+                          (unsigned long long)passed_over);
+        return fail(session, source->segment.name, -EBUSY, &failure);
+    }
+    error = control_clone(&session->session, &from, name, bytes, CONTROL_DATA,
+                          ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
+                              ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
+                          &info, &failure);
+    advise(error, &failure);
+    return error != 0 ? fail(session, name, error, &failure)
+                      : attach(session, name, &info, true, clone, &failure);
 }
 
 static bool open_here(dsm *session, const char *name)

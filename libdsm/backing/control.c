@@ -7,14 +7,18 @@
 // The buffers are the session's threads' stacks: nothing here is reached from a fault.
 #include "libdsm/backing/control.h"
 
+#include "rpc/dsm.pb-c.h"
+
+#include "libdsm/backing/control_internal.h"
+
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "dsm/dsm.h"
 #include "libdsm/sync/futex.h"
-#include "rpc/dsm.pb-c.h"
 
-enum { REQUEST_BYTES = 4096 };
+enum { REQUEST_BYTES = 4096, ANSWER_BYTES = 4096 };
 
 static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *to)
 {
@@ -27,6 +31,7 @@ static void take_segment(const Dsm__SegmentInfo *from, struct control_segment *t
         .none_pages = from->none_pages,
         .page_bytes = from->page_bytes,
         .flags = from->flags,
+        .writer = from->holder != NULL && from->holder[0] != '\0',
         .placements = (uint32_t)from->n_placement,
     };
     if (from->n_placement > 0) {
@@ -63,11 +68,6 @@ struct none_runs {         // of pages without backing, as they come
     void *context;
 };
 
-struct result { // what is wanted of an answer: one of them, or neither
-    struct control_segment *segment;
-    struct none_runs *none;
-};
-
 static int take_none(const Dsm__PageRuns *from, struct none_runs *to)
 {
     for (size_t i = 0; i < from->n_run; i++) {
@@ -83,8 +83,17 @@ static int take_none(const Dsm__PageRuns *from, struct none_runs *to)
     return 0;
 }
 
-static int take_result(const Dsm__ControlAnswer *answer, const struct result *result)
+int control_take_segment(const Dsm__SegmentInfo *from, struct control_segment *to)
 {
+    take_segment(from, to);
+    return sane(to) ? 0 : -EBADMSG;
+}
+
+static int take_result(const Dsm__ControlAnswer *answer, const struct control_result *result)
+{
+    if (result->take != NULL) {
+        return result->take(result->context, answer);
+    }
     if (result->none != NULL) {
         return answer->body_case == DSM__CONTROL_ANSWER__BODY_NONE
                    ? take_none(answer->none, result->none)
@@ -96,20 +105,24 @@ static int take_result(const Dsm__ControlAnswer *answer, const struct result *re
     if (answer->body_case != DSM__CONTROL_ANSWER__BODY_SEGMENT) {
         return -EBADMSG;
     }
-    take_segment(answer->segment, result->segment);
-    return sane(result->segment) ? 0 : -EBADMSG;
+    return control_take_segment(answer->segment, result->segment);
 }
 
 // One try on a lane in hand. The status' errno, or the lane's error with *cut set.
 static int exchange(struct backing_lane *lane, const Dsm__Control *control,
-                    const struct result *result, bool *cut, struct failure *failure,
+                    const struct control_result *result, bool *cut, struct failure *failure,
                     int64_t deadline)
 {
     uint8_t request[REQUEST_BYTES];
-    uint8_t answer[4096];
+    uint8_t small[ANSWER_BYTES];
+    uint8_t *answer = small;
+    size_t capacity = result->take != NULL ? LIMIT_CONTROL_BYTES : sizeof small;
     size_t bytes = dsm__control__get_packed_size(control);
     if (bytes > sizeof request) {
         return -EMSGSIZE;
+    }
+    if (capacity > sizeof small && (answer = malloc(capacity)) == NULL) {
+        return -ENOMEM;
     }
     (void)dsm__control__pack(control, request);
     struct backing_exchange e = {
@@ -117,14 +130,17 @@ static int exchange(struct backing_lane *lane, const Dsm__Control *control,
         .request_bytes = (uint32_t)bytes,
         .op = WIRE_CONTROL,
         .answer = answer,
-        .capacity = sizeof answer,
+        .capacity = (uint32_t)capacity,
     };
     ssize_t got = backing_exchange(lane, &e, deadline);
+    Dsm__ControlAnswer *a = got < 0 ? NULL : dsm__control_answer__unpack(NULL, (size_t)got, answer);
+    if (answer != small) {
+        free(answer);
+    }
     if (got < 0) {
         *cut = true;
         return (int)got;
     }
-    Dsm__ControlAnswer *a = dsm__control_answer__unpack(NULL, (size_t)got, answer);
     if (a == NULL) {
         *cut = true;
         return -EBADMSG;
@@ -156,8 +172,8 @@ static int wait_up(struct backing_lane *lane, int64_t deadline)
 }
 
 // Takes the control lane, and tries until an answer comes or the time for a failover has passed.
-static int operate_for(struct session *session, const Dsm__Control *control,
-                       const struct result *result, struct failure *failure)
+int control_operate(struct session *session, const Dsm__Control *control,
+                    const struct control_result *result, struct failure *failure)
 {
     int64_t deadline = sync_after_ms(LIMIT_FAILOVER_MS);
     struct backing_lane *lane = backing_take(&session->backing, BACKING_CONTROL, deadline);
@@ -193,8 +209,8 @@ static int operate_for(struct session *session, const Dsm__Control *control,
 static int operate(struct session *session, const Dsm__Control *control,
                    struct control_segment *segment, struct failure *failure)
 {
-    const struct result result = {.segment = segment};
-    return operate_for(session, control, &result, failure);
+    const struct control_result result = {.segment = segment};
+    return control_operate(session, control, &result, failure);
 }
 
 int control_create(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
@@ -260,7 +276,7 @@ int control_none(struct session *session, const struct control_segment *segment,
         .tell = tell,
         .context = context,
     };
-    const struct result result = {.none = &runs};
+    const struct control_result result = {.none = &runs};
     int error = 0;
     while (runs.more && error == 0) {
         Dsm__None none = DSM__NONE__INIT;
@@ -270,7 +286,7 @@ int control_none(struct session *session, const struct control_segment *segment,
         Dsm__Control control = DSM__CONTROL__INIT;
         control.body_case = DSM__CONTROL__BODY_NONE;
         control.none = &none;
-        error = operate_for(session, &control, &result, failure);
+        error = control_operate(session, &control, &result, failure);
     }
     return error;
 }
@@ -287,7 +303,7 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
     control.body_case = DSM__CONTROL__BODY_OPEN;
     control.open = &open;
     bool cut = false;
-    const struct result result = {.segment = info};
+    const struct control_result result = {.segment = info};
     int error = exchange(lane, &control, &result, &cut, NULL, deadline);
     return cut ? -ECONNRESET : error;
 }
@@ -301,7 +317,7 @@ int control_let_go(struct backing_lane *lane, const struct backing_segment *segm
     control.body_case = DSM__CONTROL__BODY_CLOSE;
     control.close = &close;
     bool cut = false;
-    const struct result nothing = {.segment = NULL};
+    const struct control_result nothing = {.segment = NULL};
     (void)exchange(lane, &control, &nothing, &cut, NULL, deadline);
     return cut ? -ECONNRESET : 0;
 }

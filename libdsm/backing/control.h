@@ -13,6 +13,7 @@ struct control_segment { // what the server says of a segment
     uint64_t id, bytes, base, epoch, highest;
     uint64_t none_pages; // without backing
     uint32_t page_bytes, flags;
+    bool writer;         // open for writing: here, or somewhere
     uint32_t placements; // rows; the first of them:
     struct placement_row placed;
 };

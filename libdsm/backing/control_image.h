@@ -55,4 +55,21 @@ int control_image_commit(struct session *session, const uint8_t image[WIRE_ID_BY
 int control_image_abort(struct session *session, const struct image_request *request,
                         struct image_answer *answer, struct failure *failure);
 
+enum control_type { CONTROL_DATA, CONTROL_CODE, CONTROL_HEAP, CONTROL_STACK };
+
+// As control_create, of a type other than code.
+int control_create_typed(struct session *session, const char *name, uint64_t bytes,
+                         uint32_t page_bytes, enum control_type type, uint32_t flags,
+                         struct control_segment *segment, struct failure *failure);
+// A segment that begins with the pages of one that this session has open; bytes 0: as many. A heap with a template is a clone of it.
+int control_clone(struct session *session, const struct image_member *source, const char *name,
+                  uint64_t bytes, enum control_type type, uint32_t flags,
+                  struct control_segment *segment, struct failure *failure);
+// Code by its digest. segment->writer: it was made, and is to be filled, cleaned and sealed by this session; else it is open for
+// reading. -EBUSY: another process is filling it; ask again.
+int control_code(struct session *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t bytes,
+                 uint32_t page_bytes, struct control_segment *segment, struct failure *failure);
+int control_seal(struct session *session, const struct image_member *code,
+                 struct control_segment *segment, struct failure *failure);
+
 #endif

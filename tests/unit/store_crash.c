@@ -398,7 +398,7 @@ static void test_killed_at_every_point(void **state)
     assert_true(notes != MAP_FAILED);
     for (enum failpoint_id point = FAILPOINT_NONE + 1; point < FAILPOINT_COUNT; point++) {
         if (point < FAILPOINT_CLONE_COPIED ||
-            point > FAILPOINT_IMAGE_RENAME) { // tried by store_clone, catalog_images
+            point > FAILPOINT_IMAGE_RENAME) { // tried by store_clone, catalog_images_killed
             crash_at(point, notes);
         }
     }

@@ -86,6 +86,12 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
 /* -ENOENT, -EBUSY (open elsewhere; the detail names the holder), -EADDRINUSE (its addresses are in use here),
  * -ENOTSUP (not all of it lies on this server). */
 DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm_segment **segment);
+/* Makes a segment that begins with the pages that `source` has, and opens it for writing. They are shared on the server until
+ * one of the two is written, and no page is sent; the source is cleaned before (a store meanwhile is in it or is not, by the page). bytes:
+ * at least the source's size, 0: as many; the rest is undefined. All of it is reserved, whatever the source is, unless
+ * DSM_NORESERVE; also DSM_EXCLUSIVE, DSM_EPHEMERAL. As dsm_segment_create and dsm_clean; -EBUSY: the source has pinned pages. */
+DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t bytes, unsigned flags,
+                              dsm_segment **clone);
 /* Cleans, unmaps and lets go. On an error of the cleaning (-EIO, ...) the segment stays open, unless it is lost or
  * fenced: then it is closed and the error says so. -EBUSY: pinned pages. */
 DSM_API int dsm_segment_close(dsm_segment *segment);
