@@ -7,6 +7,7 @@
 #   scrape [FILE]            the page at $port, into FILE ($page when none is given)
 #   value SAMPLE [FILE]      its number, as it stands there: value 'dsmd_requests_total{op="read",status="ok"}'
 #   is SAMPLE NUMBER [FILE]  fails unless it is that number
+#   settles SAMPLE NUMBER    scrapes until it is that number
 #   http METHOD PATH [ARG..] the status of an answer to curl
 # shellcheck source=tests/e2e/tools_lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/tools_lib.sh"
@@ -29,6 +30,15 @@ value() {
 
 is() {
     [ "$(value "$1" "${3:-$page}")" = "$2" ] || fail "$1 is \"$(value "$1" "${3:-$page}")\", not $2"
+}
+
+settled() {
+    scrape
+    [ "$(value "$1")" = "$2" ]
+}
+
+settles() {
+    wait_until 20 settled "$1" "$2" || is "$1" "$2"
 }
 
 http() {

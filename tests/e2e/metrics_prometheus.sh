@@ -35,13 +35,13 @@ prometheus_pid=$!
 listens() {
     grep -qE 'Listening on.* address=127.0.0.1:[1-9]' "$prometheus_log" || ended "$prometheus_pid"
 }
-wait_until 30 listens || fail "prometheus does not listen: $(tail -n 5 "$prometheus_log")"
+wait_until 60 listens || fail "prometheus does not listen: $(tail -n 5 "$prometheus_log")"
 url=http://127.0.0.1:$(sed -nE 's/.*Listening on.* address=127.0.0.1:([0-9]+).*/\1/p' "$prometheus_log" | head -n 1)
 say "prometheus at $url"
 
 # Of standard input, "NUMBER QUERY": within the time of some scrapes.
 must_answer() {
-    python3 "$compare" values "$url" 20 || fail "these are not what they should be"
+    python3 "$compare" values "$url" 60 || fail "these are not what they should be"
 }
 
 start_program

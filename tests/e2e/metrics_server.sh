@@ -49,6 +49,7 @@ is 'dsmd_store_capacity_bytes' $((256 << 20)) "$work/first"
 
 start_program
 tools_say 0 '' dsmctl stat --json
+settles dsmd_sessions 1 # dsmctl is gone
 sleep 0.2 # longer than a page is kept
 scrape
 for number in capacity_bytes reserved_bytes stored_bytes; do
@@ -60,7 +61,6 @@ is 'dsmd_principal_segments{principal="tester"}' "$(json_number segments)"
 is dsmd_segments "$(json_number segments)"
 is dsmd_read_pages_total "$(json_number pages_read)"
 is dsmd_written_pages_total "$(json_number pages_written)"
-is dsmd_sessions 1 # dsmctl is gone
 is dsmd_draining 0
 # What the library counts as page data, the server does too; nobody else has moved any.
 is 'dsmd_sent_bytes_total{op="read"}' "$(sed -n 's/^bytes_read //p' "$client_log")"
