@@ -391,8 +391,10 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
     lane = backing_lane_to(lane, run.store);
     backing_write_send(lane, &run, deadline);
     int error = backing_write_receive(lane, &run, deadline);
-    probe_clean_run(victim.segment->number, victim.page, run.done, run.done,
-                    (u64)(sync_now() - run.begun), error, run.store);
+    if (probe_clean_run_on()) {
+        probe_clean_run(victim.segment->number, run.page, run.done, run.done,
+                        (u64)(sync_now() - run.begun), error, run.store);
+    }
     lock_acquire(&pager->lock);
     page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
              error != 0 ? PAGE_DIRTY : 0, PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));

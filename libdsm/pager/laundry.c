@@ -229,7 +229,7 @@ static bool pass(struct pager *pager, struct batch *batch)
     settle(pager, batch);
     bool well = wash(pager, batch);
     leave(pager, batch);
-    if (some) {
+    if (some && probe_laundry_pass_on()) {
         probe_laundry_pass(batch->freed, batch->cleaned, (u64)(sync_now() - begun));
     }
     return well && some;

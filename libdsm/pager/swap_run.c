@@ -223,8 +223,10 @@ void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end)
 {
     int error =
         backing_read_receive(backing_lane_to(s->lane, run->store), run, &swap_sink, s, s->deadline);
-    probe_run_deliver(s->segment->number, run->page, run->done, run->bytes,
-                      (u64)(sync_now() - run->begun), error, run->store);
+    if (probe_run_deliver_on()) {
+        probe_run_deliver(s->segment->number, run->page, run->done, run->bytes,
+                          (u64)(sync_now() - run->begun), error, run->store);
+    }
     if (error != 0) {
         swap_fail(s, error, s->segment, run->page + run->done);
         swap_give_back(s, run->page + run->done, end - run->page - run->done, error);
