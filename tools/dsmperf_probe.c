@@ -2,7 +2,8 @@
 //
 // `dsmperf probe`: what it costs to have probes, and to be watched. A probe that nobody is attached to is passed in a loop, beside the
 // same loop without it. Then random faults are timed in turn: unwatched, counted by `dsmstat hist`, unwatched again, written down by
-// `dsmstat trace --all`. The limit is the median of the round's unwatched faults, so a ratio is of one minute of one machine.
+// `dsmstat trace --all`, and unwatched once more. Watched ones are compared with those before and after them, so that a ratio is of
+// one moment of one machine.
 //
 // dsmstat watches this process alone, by its pid, so that nothing else on the machine pays. Its first line, the heading, says that it
 // has attached. It ends by SIGINT, and detaching is waited for: it takes the kernel a while.
@@ -120,24 +121,38 @@ static int touch_watched(struct probe_run *run, int way, double *median, struct 
     return result;
 }
 
+static int add(struct probe_run *run, int way, double watched, double unwatched,
+               struct failure *failure)
+{
+    int result = perf_samples_add(&run->medians[UNWATCHED], unwatched);
+    if (result == 0) {
+        result = perf_samples_add(&run->medians[way], watched);
+    }
+    if (result == 0) {
+        result = perf_samples_add(&run->ratios[way], watched / unwatched);
+    }
+    return result == 0 ? 0 : failure_set(failure, result, "There is not enough memory.");
+}
+
 static int run_round(struct probe_run *run, struct failure *failure)
 {
     int result = perf_samples_add(&run->without, loop(false));
     if (result == 0) {
         result = perf_samples_add(&run->with, loop(true));
     }
+    double before = 0, watched = 0, after = 0;
+    if (result == 0) {
+        result = touch(run, &before, failure);
+    }
     for (int way = COUNTED; way < WAYS && result == 0; way++) {
-        double unwatched, watched;
-        result = touch(run, &unwatched, failure);
+        result = touch_watched(run, way, &watched, failure);
         if (result == 0) {
-            result = touch_watched(run, way, &watched, failure);
+            result = touch(run, &after, failure);
         }
-        if (result == 0 &&
-            ((result = perf_samples_add(&run->medians[UNWATCHED], unwatched)) != 0 ||
-             (result = perf_samples_add(&run->medians[way], watched)) != 0 ||
-             (result = perf_samples_add(&run->ratios[way], watched / unwatched)) != 0)) {
-            failure_set(failure, result, "There is not enough memory.");
+        if (result == 0) {
+            result = add(run, way, watched, (before + after) / 2, failure);
         }
+        before = after;
     }
     return result;
 }

@@ -195,6 +195,9 @@ static int show_all(struct watch *watch, const struct watch_view *view, double s
         at = view->pause_ns != 0 && at + view->pause_ns < next ? at + view->pause_ns : next;
         i += at == next ? 1 : 0;
         result = wait_until(watch, at, failure);
+        if (result == 0 && at == next && seconds * NS_PER_S >= LOOK_EVERY_NS) {
+            result = look(watch, failure); // who came lately has a name, too
+        }
         if (at == next) {
             watch_learn(watch);
         }

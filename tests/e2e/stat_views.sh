@@ -40,22 +40,35 @@ awk -F, -v pid="$subject_pid" '
 look trace --segment no/such
 [ ! -s "$work/rows" ] || fail "--segment lets through: $(head -n 3 "$work/rows")"
 
+# Without --csv no first line tells that it has attached; its child's links do.
+has_attached() { # PID
+    local child
+    child=$(pgrep -P "$1") && grep -qs '^link_id' "/proc/$child/fdinfo/"*
+}
+
 start_subject "${command[@]}"
-for word in hist why heat trace; do
-    "$build/bin/dsmstat" "$word" --json 2 1 >"$work/$word.json" 2>>"$err" &
+watchers=()
+also() { # FILE ARG...
+    "$build/bin/dsmstat" "${@:2}" --pid "$subject_pid" >"$work/$1" 2>>"$err" </dev/null &
+    watchers+=("$!")
     pids+=("$!")
-    eval "${word}_pid=$!"
+}
+for word in hist why heat trace; do
+    also $word.json $word --json 100 1
 done
-"$build/bin/dsmstat" heat 0.7 3 >"$work/heat.text" 2>>"$err" &
-pids+=("$!")
-heat_text=$!
-"$build/bin/dsmstat" hist 2 1 >"$work/hist.text" 2>>"$err" &
-pids+=("$!")
-hist_text=$!
-sleep 1
+also heat.text heat 0.5
+also hist.text hist 100 1
+for pid in "${watchers[@]}"; do
+    wait_until 30 has_attached "$pid" || fail "dsmstat does not attach: $(cat "$err")"
+done
+sleep 0.5
 go
-# shellcheck disable=SC2154 # set by eval
-wait "$hist_pid" "$why_pid" "$heat_pid" "$trace_pid" "$heat_text" "$hist_text" || fail "dsmstat: $(cat "$err")"
+sleep 0.6
+for pid in "${watchers[@]}"; do
+    kill -INT "$pid"
+    wait_until 20 ended "$pid" || fail "dsmstat does not end"
+    wait "$pid" || fail "dsmstat: exit $?: $(cat "$err")"
+done
 finish
 for word in hist why heat trace; do
     python3 -c '
