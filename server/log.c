@@ -94,10 +94,9 @@ void log_destroy(struct log **log)
     }
 }
 
-// log: NULL where there is none yet.
-static void put(struct log *log, enum log_level level, const char *format, va_list arguments)
+// False: there was no room for it.
+static bool put(bool journal, enum log_level level, const char *format, va_list arguments)
 {
-    bool journal = log != NULL ? log->journal : is_journal();
     char line[LOG_LINE_BYTES];
     int head = journal ? snprintf(line, sizeof line, "<%c>", level_priorities[level])
                        : snprintf(line, sizeof line, "dsmd: %s: ", level_names[level]);
@@ -116,7 +115,14 @@ static void put(struct log *log, enum log_level level, const char *format, va_li
     if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0) {
         ssize_t written = write(STDERR_FILENO, line, bytes + 1);
         (void)written;
-    } else if (log != NULL) {
+        return true;
+    }
+    return false;
+}
+
+static void count_lost(struct log *log)
+{
+    if (log != NULL) {
         (void)atomic_fetch_add_explicit(&log->no_room, 1, memory_order_relaxed);
     }
 }
@@ -128,8 +134,11 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    put(log, level, format, arguments);
+    bool said = put(log != NULL ? log->journal : is_journal(), level, format, arguments);
     va_end(arguments);
+    if (!said) {
+        count_lost(log);
+    }
 }
 
 // Whether one more may be said now; *before: how many were not.
@@ -165,8 +174,11 @@ void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
     }
     va_list arguments;
     va_start(arguments, format);
-    put(log, LOG_LEVEL_WARNING, format, arguments);
+    bool said = put(log->journal, LOG_LEVEL_WARNING, format, arguments);
     va_end(arguments);
+    if (!said) {
+        count_lost(log);
+    }
 }
 
 void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room)

@@ -95,6 +95,19 @@ sleep 0.2
 scrape
 is 'dsmd_handshakes_refused_total{reason="unauthorized"}' "$refusals"
 
+for _ in $(seq 30); do # what is no handshake, and soon too many of them
+    echo junk >"/dev/tcp/127.0.0.1/$server_port"
+done
+dropped() {
+    scrape
+    [ $(($(value 'dsmd_handshakes_refused_total{reason="broken"}') + \
+        $(value 'dsmd_handshakes_refused_total{reason="too_many_failures"}'))) -eq 30 ]
+}
+wait_until 20 dropped || fail "of 30 dropped connections: $(grep refused_total "$page")"
+said=$(grep -c 'dropped 127.0.0.1' "$log")
+is 'dsmd_log_lines_left_out_total{reason="too_many"}' $((30 - said))
+is 'dsmd_log_lines_left_out_total{reason="no_room"}' 0
+
 say "what else is asked of the port"
 [ "$(http HEAD /metrics --head)" = 200 ] || fail "HEAD: $(http HEAD /metrics --head)"
 [ "$(http GET '/metrics?name=x')" = 200 ] || fail "with a query"
