@@ -23,7 +23,7 @@ need_probes() {
     need_root "attaches probes"
     need_programs dsmstat
     local status=0
-    timeout 60 "$build/bin/dsmstat" hist 0.1 1 >"$out" 2>"$err" || status=$?
+    timeout 60 "$build/bin/dsmstat" heat 0.1 1 >"$out" 2>"$err" || status=$?
     if [ $status -ne 0 ]; then
         skip "probes cannot be attached here: $(head -n 1 "$err")"
     fi

@@ -37,7 +37,7 @@ if unshare -m mount -t tmpfs none /sys/kernel/btf 2>/dev/null; then
     # shellcheck disable=SC2016 # the inner shell's
     says 1 'CONFIG_DEBUG_INFO_BTF' unshare -m sh -c 'mount -t tmpfs none /sys/kernel/btf; "$1" why' sh "$build/bin/dsmstat"
     # shellcheck disable=SC2016
-    says 1 'CONFIG_UPROBE_EVENTS' unshare -m sh -c 'mount -t tmpfs none /sys/bus/event_source/devices; "$1" why' sh "$build/bin/dsmstat"
+    [ ! -r /sys/kernel/btf/vmlinux ] || says 1 'CONFIG_UPROBE_EVENTS' unshare -m sh -c 'mount -t tmpfs none /sys/bus/event_source/devices; "$1" why' sh "$build/bin/dsmstat"
 fi
 
 # Root's rights: none in the process that shows, three in the one that attaches.
