@@ -4,6 +4,10 @@
 # A Prometheus as Debian ships it scrapes a dsmd and a dsm_exporter, with the configuration and the alerts that ship with us,
 # and its answers are what the program's dsm_stats() and dsmctl say. Every metric that dashboard and alerts name is served, every
 # query of the dashboard is answered, every alert can be evaluated, and DsmdDown knows when dsmd is gone.
+# In a space of process numbers of its own: the exporter shows every program of a user, other tests' too.
+if [ "$(id -u)" -eq 0 ] && [ -z "${DSM_TEST_ALONE:-}" ]; then
+    DSM_TEST_ALONE=1 exec unshare --pid --fork --kill-child --mount-proc "$0" "$@"
+fi
 # shellcheck source=tests/e2e/metrics_lib.sh
 . "$(dirname "$0")/metrics_lib.sh"
 for program in prometheus promtool python3; do

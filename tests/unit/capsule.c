@@ -209,8 +209,9 @@ static void large_ones(void **state)
     struct failure failure = {""};
     uint64_t others = capsule_body_bytes(capsule) - 8ULL * capsule->segments[3].run_count;
     uint32_t most = (uint32_t)((LIMIT_CAPSULE_BYTES - others) / 8);
-    capsule->segments[3].base = LIMIT_BASE_HIGH - (1ULL << 40);
     capsule_fragment(&capsule->segments[3], most);
+    capsule->segments[3].base =
+        LIMIT_BASE_HIGH - (most + 1ULL) * capsule->segments[3].page_bytes; // one more comes
     memory = sealed(capsule);
     assert_int_equal(memory.used, capsule_bytes(capsule));
     assert_int_equal(opened(&memory, &back, NULL), 0);
