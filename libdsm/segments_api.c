@@ -114,9 +114,8 @@ static void show(const dsm_segment *s)
     stat_page_opened(&s->session->page, &shown);
 }
 
-// The server has it open for us: map it, or let go of it again.
-static int attach(dsm *session, const char *name, const struct control_segment *info, bool write,
-                  dsm_segment **result, struct failure *failure)
+int segment_attach(dsm *session, const char *name, const struct control_segment *info, bool write,
+                   dsm_segment **result, struct failure *failure)
 {
     dsm_segment *s = calloc(1, sizeof *s);
     if (s == NULL) {
@@ -201,7 +200,7 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
                            &info, &failure);
     advise(error, &failure);
     return error != 0 ? fail(session, name, error, &failure)
-                      : attach(session, name, &info, true, segment, &failure);
+                      : segment_attach(session, name, &info, true, segment, &failure);
 }
 
 DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t bytes, unsigned flags,
@@ -245,7 +244,7 @@ DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t by
                           &info, &failure);
     advise(error, &failure);
     return error != 0 ? fail(session, name, error, &failure)
-                      : attach(session, name, &info, true, clone, &failure);
+                      : segment_attach(session, name, &info, true, clone, &failure);
 }
 
 static bool open_here(dsm *session, const char *name)
@@ -280,7 +279,7 @@ DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm
     error =
         control_open(&session->session, name, write, (flags & DSM_TAKEOVER) != 0, &info, &failure);
     return error != 0 ? fail(session, name, error, &failure)
-                      : attach(session, name, &info, write, segment, &failure);
+                      : segment_attach(session, name, &info, write, segment, &failure);
 }
 
 static void unlink_segment(dsm_segment *segment)

@@ -8,6 +8,7 @@
 
 #include "dsm/dsm.h"
 #include "libdsm/alloc.h"
+#include "libdsm/backing/control.h"
 #include "libdsm/backing/session.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/settings.h"
@@ -32,6 +33,10 @@ struct dsm {
     char server[280];
 };
 
+// The server has it open for this process, by a create, an open, a clone or the commit of an image: maps it, or lets go of it again. 0, or
+// what dsm_segment_open says, with the thread's error detail.
+int segment_attach(dsm *session, const char *name, const struct control_segment *info, bool write,
+                   dsm_segment **result, struct failure *failure);
 // Closes whatever happens: what cannot be cleaned is lost. The cleaning's error, else that of the closing.
 int segment_drop(dsm_segment *segment);
 int segment_clean_all(dsm_segment *segment); // as dsm_clean, at its close

@@ -1,178 +1,298 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// An image of a heap and a stack that stops before it moves (Vm_InitiateMigration, Vm_EncapState), and goes on again.
-//
-//   samples  heap 3 and stack 2 pages dirty: samples 2, sum 5, squares 13 (proc_MigStats); and the capsule's size was known at the freeze
-//   whole    each step of the freeze fails: nothing stays frozen, the program goes on
-//   lost     the server does not take the writes: the image stays, with all it changed, and moves later
+// Process images change hands over the wire, against a running dsmd, by the requests that the library makes: to another process, which
+// finds every page that was acknowledged; back to the source; code, made once. And while dsmd dies at every step. It is told of the image
+// by a file, as a capsule would tell it.
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "libdsm/migrate/image.h"
+#include "libdsm/backing/control_image.h"
 #include "libdsm/session_api.h"
 #include "tests/e2e/hold_rig.h"
 
-enum { HEAP_PAGES = 64, STACK_PAGES = 32 };
+enum { PAGES = 64, CACHE = 256 * PAGE, MEMBERS = 3, LIFETIME_MS = 60000 };
+
+struct note { // what the destination is told
+    struct image_request image;
+    uint8_t token[WIRE_TOKEN_BYTES];
+};
 
 static dsm *session;
-static dsm_segment *heap, *stack;
-static struct image image;
+static dsm_segment *parts[MEMBERS]; // heap, stack, data
+static struct note note;
+static struct image_answer answer;
+static struct failure failure;
 
-static void set_up(void)
+static void told(const char *text)
 {
-    session = hold_open(4 * MIB);
-    heap = hold_create(session, "image/heap", HEAP_PAGES, PAGE);
-    stack = hold_create(session, "image/stack", STACK_PAGES, PAGE);
-    hold_fill(heap, 1, 1);
-    hold_fill(heap, 2, 1);
-    hold_fill(stack, 31, 1);
-    OK(dsm_clean(heap, hold_all(heap), NULL));
-    OK(dsm_clean(stack, hold_all(stack), NULL));
+    CHECK(strstr(failure.text, text) != NULL, "\"%s\" is not in: %s", text, failure.text);
 }
 
-static void assemble(void)
+static void make_typed(unsigned member, const char *name, enum control_type type)
 {
-    memset(&image, 0, sizeof image);
-    image.pager = &session->pager;
-    image.count = 2;
-    image.parts[0] = (struct image_part){.segment = &heap->segment, .type = CAPSULE_HEAP};
-    image.parts[1] = (struct image_part){.segment = &stack->segment, .type = CAPSULE_STACK};
+    struct control_segment info;
+    OK(control_create_typed(&session->session, name, (uint64_t)PAGES * PAGE, PAGE, type, 0, &info,
+                            &failure));
+    note.image.members[member] = (struct image_member){info.id, info.epoch};
+    OK(segment_attach(session, name, &info, true, &parts[member], &failure));
 }
 
-static void make_dirty(uint64_t version)
+static void fill(uint64_t version)
 {
-    hold_fill(heap, 1, version);
-    hold_fill(heap, 10, version);
-    hold_fill(heap, 63, version);
-    hold_fill(stack, 30, version);
-    hold_fill(stack, 31, version);
-}
-
-static void check_dirty(uint64_t version)
-{
-    CHECK(hold_holds(heap, 1, version) && hold_holds(heap, 10, version));
-    CHECK(hold_holds(heap, 63, version) && hold_holds(heap, 2, 1));
-    CHECK(hold_holds(stack, 30, version) && hold_holds(stack, 31, version));
-    CHECK(*(volatile uint64_t *)hold_at(heap, 20) == 0);
-}
-
-static void samples(void)
-{
-    set_up();
-    OK(dsm_make_read_only(heap, (dsm_interval){2, 1}));
-    OK(dsm_set_data_state(heap, (dsm_interval){5, 2}, DSM_DATA_NONE));
-    make_dirty(2);
-    assemble();
-    dsm_statistics before = hold_stats(session);
-    OK(image_freeze(&image));
-    OK(image_settle(&image));
-    dsm_statistics after = hold_stats(session);
-    CHECK(after.migrate_samples - before.migrate_samples == 2);
-    CHECK(after.migrate_pages_written - before.migrate_pages_written == 5);
-    CHECK(after.migrate_pages_written_squared - before.migrate_pages_written_squared == 13);
-    CHECK(after.migrate_bytes_before - before.migrate_bytes_before == 5 * PAGE);
-    CHECK(after.bytes_written - before.bytes_written == 5 * PAGE);
-    CHECK(after.bytes_read == before.bytes_read && after.resident_bytes == 0);
-    struct capsule *capsule = capsule_create(2);
-    CHECK(capsule != NULL);
-    image_describe(&image, capsule);
-    const struct capsule_segment *h = &capsule->segments[0];
-    // 0 zero, 1 changed, 2 read-only, 3-4 zero, 5-6 none, 7-9 zero, 10 changed, 11-62 zero, 63 changed
-    static const uint64_t pages[] = {1, 1, 1, 2, 2, 3, 1, 52, 1};
-    static const enum capsule_place places[] = {
-        CAPSULE_ZERO, CAPSULE_BACKING, CAPSULE_BACKING, CAPSULE_ZERO,    CAPSULE_NONE,
-        CAPSULE_ZERO, CAPSULE_BACKING, CAPSULE_ZERO,    CAPSULE_BACKING,
-    };
-    CHECK(h->run_count == 9, "%u runs", h->run_count);
-    for (uint32_t i = 0; i < 9; i++) {
-        CHECK(h->runs[i].pages == pages[i] && h->runs[i].place == places[i], "run %u", i);
-        CHECK(h->runs[i].read_only == (i == 2));
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        hold_fill_all(parts[i], version);
     }
-    image_thaw(&image);
-    capsule_destroy(&capsule);
-    check_dirty(2);
+}
+
+static void clean(void)
+{
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        OK(dsm_clean(parts[i], hold_all(parts[i]), NULL));
+    }
+}
+
+static void check(uint64_t version)
+{
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        hold_check_all(parts[i], version);
+    }
+}
+
+static void close_all(int expected)
+{
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        RESULT(dsm_segment_close(parts[i]), expected);
+    }
+}
+
+// An image of heap, stack and data, written and cleaned.
+static void begin(void)
+{
+    session = hold_open(CACHE);
+    make_typed(0, "heap", CONTROL_HEAP);
+    make_typed(1, "stack", CONTROL_STACK);
+    make_typed(2, "data", CONTROL_DATA);
+    fill(1);
+    clean();
+    note.image.count = MEMBERS;
+    noise_random(note.image.image, sizeof note.image.image);
+    noise_random(note.token, sizeof note.token);
+}
+
+static int park(void)
+{
+    return control_image_park(&session->session, &note.image, note.token, LIFETIME_MS, "", &answer,
+                              &failure);
+}
+
+static int commit(const uint8_t token[WIRE_TOKEN_BYTES])
+{
+    return control_image_commit(&session->session, note.image.image, token, &answer, &failure);
+}
+
+static int take_back(void)
+{
+    return control_image_abort(&session->session, &note.image, &answer, &failure);
+}
+
+static void use_epochs(void)
+{
+    CHECK(answer.count == MEMBERS);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        CHECK(answer.segments[i].id == note.image.members[i].segment);
+        note.image.members[i].epoch = answer.segments[i].epoch;
+    }
+}
+
+static void attach_all(void)
+{
+    static const char *const names[MEMBERS] = {"heap", "stack", "data"};
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        OK(segment_attach(session, names[i], &answer.segments[i], true, &parts[i], &failure));
+    }
+}
+
+// This process has them again, under the answer's epochs: goes on with what is mapped, unless the library learnt that it was fenced.
+static void go_on(void)
+{
+    static const char *const names[MEMBERS] = {"heap", "stack", "data"};
+    use_epochs();
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        if (atomic_load(&parts[i]->segment.backing.fate) == BACKING_WELL) {
+            parts[i]->segment.backing.epoch = answer.segments[i].epoch;
+        } else {
+            RESULT(dsm_segment_close(parts[i]), -DSM_EFENCED);
+            OK(segment_attach(session, names[i], &answer.segments[i], true, &parts[i], &failure));
+        }
+    }
+}
+
+static const char *note_path(void)
+{
+    static char path[512];
+    (void)snprintf(path, sizeof path, "%s/note", getenv("HOLD_TALK"));
+    return path;
+}
+
+// Another process, which was not there when the image was made, takes it over.
+static void run_destination(void)
+{
+    uint8_t wrong[WIRE_TOKEN_BYTES] = {0};
+    FILE *file = fopen(note_path(), "re");
+    CHECK(file != NULL && fread(&note, sizeof note, 1, file) == 1);
+    (void)fclose(file);
+    session = hold_open(CACHE);
+    dsm_segment *none;
+    RESULT(dsm_segment_open(session, "data", 0, &none), -EBUSY);
+    CHECK(strstr(dsm_error()->text, "is in a capsule") != NULL, "%s", dsm_error()->text);
+    RESULT(dsm_segment_open(session, "data", DSM_TAKEOVER, &none), -EBUSY);
+    RESULT(dsm_segment_delete(session, "heap"), -EBUSY);
+    RESULT(commit(wrong), -EACCES);
+    told("not the token");
+    OK(commit(note.token));
+    OK(commit(note.token)); // the answer might have been lost
+    use_epochs();
+    attach_all();
+    check(1); // all that the source had cleaned
+    fill(2);
+    clean();
+    close_all(0);
     hold_close(session);
 }
 
-static void check_whole(void)
+static void spawn_destination(void)
 {
-    static uint64_t version = 100;
-    CHECK(!heap->segment.frozen && !stack->segment.frozen);
-    make_dirty(++version);
-    check_dirty(version);
+    extern char **environ;
+    char *arguments[] = {"hold_image", "destination", NULL};
+    pid_t child;
+    int status = 0;
+    FILE *file = fopen(note_path(), "we");
+    CHECK(file != NULL && fwrite(&note, sizeof note, 1, file) == 1 && fclose(file) == 0);
+    CHECK(posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, environ) == 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "destination: status %#x",
+          (unsigned)status);
 }
 
-static void whole(void)
+static void run_hand_over(void)
 {
-    set_up();
-    make_dirty(2);
-    assemble();
-    OK(dsm_swap_in(stack, (dsm_interval){31, 1}, DSM_PIN, DSM_NO_PAGE)); // the second one's freeze
-    RESULT(image_freeze(&image), -EBUSY);
-    CHECK(image.failed == &stack->segment && image.failed_page == 31);
-    check_whole();
-    OK(dsm_unpin(stack, (dsm_interval){31, 1}));
-    stack->segment.writable = false; // as one that is open for reading
-    RESULT(image_freeze(&image), -EBUSY);
-    stack->segment.writable = true;
-    check_whole();
-    atomic_store(&stack->segment.backing.fate, BACKING_FENCED);
-    RESULT(image_freeze(&image), -DSM_EFENCED);
-    atomic_store(&stack->segment.backing.fate, BACKING_WELL);
-    check_whole();
-    struct freeze freeze;
-    OK(pager_freeze(&stack->segment, &freeze));
-    RESULT(image_freeze(&image), -EALREADY);
-    CHECK(stack->segment.frozen && !heap->segment.frozen);
-    pager_thaw(&stack->segment);
-    check_whole();
-    struct call *calls[PAGER_CALLS]; // no record is left for the second flush
-    uint32_t taken = 0;
-    while (taken < PAGER_CALLS - 1) {
-        calls[taken] = call_try(&session->pager, 0);
-        CHECK(calls[taken++] != NULL);
+    begin();
+    OK(control_image_check(&session->session, &note.image, &failure));
+    OK(park());
+    CHECK(answer.expires_unix_ms > 0 && answer.segments[0].epoch == 2);
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        hold_fill(parts[i], 0, 9); // resident: it does not know yet
     }
-    RESULT(image_freeze(&image), -EAGAIN);
-    while (taken > 0) {
-        call_free(&session->pager, calls[--taken]);
+    spawn_destination();
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        RESULT(dsm_clean(parts[i], hold_all(parts[i]), NULL), -DSM_EFENCED);
     }
-    check_whole();
-    for (int round = 0; round < 20; round++) {
-        OK(image_freeze(&image));
-        if (round % 2 == 0) {
-            OK(image_settle(&image));
-        }
-        image_thaw(&image);
-        check_whole();
-    }
+    CHECK(strstr(dsm_strerror(-DSM_EFENCED), "another process owns the segment") != NULL);
+    close_all(-DSM_EFENCED);
+    RESULT(commit(note.token), -EALREADY);
+    told("used before");
+    RESULT(take_back(), -EALREADY);
+    told("goes on elsewhere");
+    RESULT(park(), -DSM_EFENCED);
+    parts[0] = hold_segment(session, "heap", 0);
+    parts[1] = hold_segment(session, "stack", 0);
+    parts[2] = hold_segment(session, "data", 0);
+    check(2); // what the destination wrote, and nothing of the fenced source
+    close_all(0);
     hold_close_after_errors(session);
 }
 
-static void lost(void)
+static void run_back(void)
 {
-    set_up();
-    make_dirty(2);
-    assemble();
-    hold_say("pause");
-    hold_await("paused");
-    OK(image_freeze(&image));
-    int error = image_settle(&image);
-    CHECK(error == -ETIMEDOUT || error == -EIO, "%d", error);
-    CHECK(image.failed != NULL);
-    hold_say("continue");
-    hold_await("continued");
-    check_dirty(2);
-    CHECK(hold_state(heap, 10).needs_cleaning, "what was not written must be dirty still");
-    OK(image_freeze(&image));
-    OK(image_settle(&image));
-    image_thaw(&image);
-    check_dirty(2);
+    begin();
+    const struct image_request first = note.image;
+    OK(park());
+    OK(take_back());
+    OK(take_back());
+    go_on();
+    CHECK(note.image.members[0].epoch == 2);
+    RESULT(commit(note.token), -EALREADY);
+    told("taken back");
+    const struct image_request now = note.image;
+    note.image = first;
+    RESULT(park(), -DSM_EFENCED); // it comes too late
+    note.image = now;
+    fill(3);
+    clean();
+    OK(take_back()); // without a park: so that one on its way comes too late
+    go_on();
+    CHECK(note.image.members[0].epoch == 3);
+    fill(4);
+    close_all(0);
     hold_close_after_errors(session);
 }
+
+static void run_right(void)
+{
+    begin();
+    RESULT(control_image_check(&session->session, &note.image, &failure), -EACCES);
+    told("no right to migrate");
+    RESULT(park(), -EACCES);
+    RESULT(take_back(), -EACCES);
+    RESULT(commit(note.token), -EACCES);
+    fill(4);
+    close_all(0);
+    hold_close(session);
+}
+
+// dsmd dies at one of the steps of park, commit, park, abort: each request is answered all the same, and each page is there.
+static void run_killed(void)
+{
+    begin();
+    OK(park());
+    OK(commit(note.token)); // by the same process: it is as good as another
+    go_on();
+    check(1);
+    fill(2);
+    clean();
+    OK(park());
+    OK(take_back());
+    go_on();
+    CHECK(note.image.members[2].epoch == 3);
+    check(2);
+    fill(3);
+    clean();
+    hold_await("killed");
+    check(3);
+    RESULT(commit(note.token), -EALREADY);
+    close_all(0);
+    hold_close_after_errors(session);
+}
+
+static void run_code(void)
+{
+    uint8_t identity[WIRE_DIGEST_BYTES];
+    struct control_segment info;
+    dsm_segment *code;
+    noise_random(identity, sizeof identity);
+    session = hold_open(CACHE);
+    OK(control_code(&session->session, identity, (uint64_t)PAGES * PAGE, PAGE, &info, &failure));
+    CHECK(info.writer, "it is found before it was made");
+    OK(segment_attach(session, "code", &info, true, &code, &failure));
+    hold_fill_all(code, 1);
+    OK(dsm_clean(code, hold_all(code), NULL));
+    const struct image_member made = {info.id, info.epoch};
+    OK(control_seal(&session->session, &made, &info, &failure));
+    hold_fill(code, 3, 2);
+    RESULT(dsm_clean(code, hold_all(code), NULL), -EREMOTEIO);
+    OK(control_code(&session->session, identity, (uint64_t)PAGES * PAGE, PAGE, &info, &failure));
+    CHECK(!info.writer && info.id == made.segment && info.epoch == made.epoch);
+    RESULT(control_code(&session->session, identity, PAGE, PAGE, &info, &failure), -EINVAL);
+    hold_close_after_errors(session);
+}
+
+static const struct hold_role roles[] = {
+    {"hand-over", run_hand_over}, {"destination", run_destination}, {"back", run_back},
+    {"right", run_right},         {"killed", run_killed},           {"code", run_code}};
 
 int main(int argc, char **argv)
 {
-    static const struct hold_role roles[] = {
-        {"samples", samples}, {"whole", whole}, {"lost", lost}};
     return hold_main(argc, argv, roles, sizeof roles / sizeof *roles);
 }

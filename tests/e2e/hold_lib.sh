@@ -21,6 +21,9 @@ hold_setup() {
     hold_program=$1
     need_programs dsmd dsmctl "$hold_program"
     make_keys
+    if [ -n "${HOLD_GRANT:-}" ]; then # more for the client's key: rights=LIST, quota=SIZE, ...
+        sed -i "s/\$/ $HOLD_GRANT/" "$work/authorized"
+    fi
 }
 
 hold_say() {
