@@ -50,7 +50,7 @@ static enum wire_status clone_locked(struct catalog *catalog, struct catalog_ses
     }
     enum wire_status status =
         held_locked(session, request->source, request->epoch, &source, failure);
-    if (status != WIRE_OK) {
+    if (status != WIRE_OK || source == NULL) {
         return status;
     }
     const struct store_segment_record *from = record_of(source->segment);
@@ -182,7 +182,7 @@ enum wire_status catalog_code_seal(struct catalog *catalog, struct catalog_sessi
     struct holding *own = NULL;
     (void)pthread_mutex_lock(&catalog->lock);
     enum wire_status status = held_locked(session, id, epoch, &own, failure);
-    if (status == WIRE_OK) {
+    if (status == WIRE_OK && own != NULL) {
         status = seal_locked(catalog, own, view, failure);
     }
     (void)pthread_mutex_unlock(&catalog->lock);

@@ -298,7 +298,8 @@ static enum wire_status commit_locked(struct catalog *catalog, struct catalog_se
     if (image->file.state != STORE_IMAGE_COMMITTED || !is_owner(image, session)) {
         status = commit_new(catalog, session, image, unix_ms, failure);
     }
-    return status == WIRE_OK ? hand_over(catalog, image, session, view, failure) : status;
+    return status == WIRE_OK && image != NULL ? hand_over(catalog, image, session, view, failure)
+                                              : status;
 }
 
 enum wire_status catalog_image_commit(struct catalog *catalog, struct catalog_session *session,
@@ -411,7 +412,8 @@ static enum wire_status abort_locked(struct catalog *catalog, struct catalog_ses
     status = image != NULL && same_park(image, session, request)
                  ? abort_parked(catalog, session, image, failure)
                  : abort_whole(catalog, session, request, unix_ms, &image, failure);
-    return status == WIRE_OK ? hand_over(catalog, image, session, view, failure) : status;
+    return status == WIRE_OK && image != NULL ? hand_over(catalog, image, session, view, failure)
+                                              : status;
 }
 
 enum wire_status catalog_image_abort(struct catalog *catalog, struct catalog_session *session,

@@ -251,7 +251,7 @@ enum wire_status image_check_members(struct catalog *catalog, struct catalog_ses
         }
         enum wire_status status =
             check_member(catalog, session, &request->members[i], &segment, failure);
-        if (status != WIRE_OK) {
+        if (status != WIRE_OK || segment == NULL) {
             return status;
         }
         of_type[record_of(segment)->type]++;
