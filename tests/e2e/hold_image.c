@@ -229,6 +229,34 @@ static void run_back(void)
     hold_close_after_errors(session);
 }
 
+// A capsule that nobody redeems: its image goes back to the principal, of whom anybody may open it then; the source comes too late.
+static void run_expired(void)
+{
+    dsm_segment *heap = NULL;
+    int error;
+    begin();
+    OK(control_image_park(&session->session, &note.image, note.token, LIMIT_CAPSULE_MIN_MS, "",
+                          &answer, &failure));
+    (void)usleep(2 * LIMIT_CAPSULE_MIN_MS * 1000);
+    RESULT(commit(note.token), -ETIME);
+    told("has expired");
+    for (unsigned i = 0; i < MEMBERS; i++) {
+        hold_fill(parts[i], 0, 9);
+        RESULT(dsm_clean(parts[i], hold_all(parts[i]), NULL), -DSM_EFENCED);
+    }
+    close_all(-DSM_EFENCED);
+    for (int tries = 0; (error = dsm_segment_open(session, "heap", 0, &heap)) == -EBUSY; tries++) {
+        CHECK(tries < 600, "it does not come back: %s", dsm_error()->text);
+        (void)usleep(100000);
+    }
+    OK(error);
+    hold_check_all(heap, 1);
+    RESULT(take_back(), -DSM_EFENCED);
+    told("another process opened");
+    OK(dsm_segment_close(heap));
+    hold_close_after_errors(session);
+}
+
 static void run_right(void)
 {
     begin();
@@ -288,9 +316,13 @@ static void run_code(void)
     hold_close_after_errors(session);
 }
 
-static const struct hold_role roles[] = {
-    {"hand-over", run_hand_over}, {"destination", run_destination}, {"back", run_back},
-    {"right", run_right},         {"killed", run_killed},           {"code", run_code}};
+static const struct hold_role roles[] = {{"hand-over", run_hand_over},
+                                         {"destination", run_destination},
+                                         {"back", run_back},
+                                         {"right", run_right},
+                                         {"expired", run_expired},
+                                         {"killed", run_killed},
+                                         {"code", run_code}};
 
 int main(int argc, char **argv)
 {

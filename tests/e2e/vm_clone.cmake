@@ -13,7 +13,7 @@ add_vm_test(Clone.killed hold_killed.sh hold_clone killed
 add_executable(hold_image ${vm_folder}/hold_image.c ${vm_folder}/hold_rig.c)
 target_link_libraries(hold_image PRIVATE dsm_core)
 set(migrating "HOLD_GRANT=rights=create,read,write,migrate")
-foreach(role hand-over back code)
+foreach(role hand-over back code expired)
   add_vm_test(Migrate.${role} hold.sh hold_image ${role})
   add_vm_environment(Migrate.${role} ${migrating})
 endforeach()
