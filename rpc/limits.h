@@ -72,7 +72,7 @@ enum {
 
     // Migration.
     LIMIT_CAPSULE_BYTES = 16 << 20, // before it is sealed
-    LIMIT_CAPSULE_SEGMENTS = 64,    // code, heap and stack among them
+    LIMIT_CAPSULE_SEGMENTS = LIMIT_IMAGE_SEGMENTS,
     LIMIT_CAPSULE_TASK_BYTES = 4096,
     LIMIT_BUILD_ID_BYTES = 64,
 };

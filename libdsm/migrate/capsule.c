@@ -26,7 +26,7 @@ enum {
     RUN_CHANGED = 1 << 3,
     RUN_SHIFT = 4,
     TEMPLATE_BYTES = 3 * 8,
-    FIXED_BYTES = CAPSULE_TOKEN_BYTES + 8 + 2 + 4 + 1 + 1 + 2 + 1, // but for source, build id, task
+    FIXED_BYTES = CAPSULE_ID_BYTES + CAPSULE_TOKEN_BYTES + 8 + 2 + 4 + 1 + 1 + 2 + 1, // but for source, build id, task
     SEGMENT_FIXED_BYTES = 1 + 1 + 4 * 8 + 4 + 4,                   // but for name and runs
     SEGMENT_LEAST_BYTES = SEGMENT_FIXED_BYTES + 1 + RUN_BYTES,
 };
@@ -135,6 +135,7 @@ void capsule_body_encode(const struct capsule *capsule, uint8_t *to)
 {
     uint8_t *at = to;
     size_t source = strlen(capsule->source);
+    put_bytes(&at, capsule->image, sizeof capsule->image);
     put_bytes(&at, capsule->token, sizeof capsule->token);
     put(&at, capsule->created_ms, 8);
     put(&at, capsule->machine, 2);
@@ -242,6 +243,7 @@ static int get_segment(struct reader *r, struct capsule_segment *s)
 
 static void get_head(struct reader *r, struct capsule *capsule)
 {
+    get_bytes(r, capsule->image, sizeof capsule->image, sizeof capsule->image);
     get_bytes(r, capsule->token, sizeof capsule->token, sizeof capsule->token);
     capsule->created_ms = get(r, 8);
     capsule->machine = (uint16_t)get(r, 2);

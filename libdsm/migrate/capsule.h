@@ -63,6 +63,7 @@ struct capsule_facts { // what stands outside the seal, and is proved by it
 
 struct capsule {
     struct capsule_facts facts;
+    uint8_t image[CAPSULE_ID_BYTES];    // the same at every hop
     uint8_t token[CAPSULE_TOKEN_BYTES]; // the server takes it once
     uint64_t created_ms;                // since 1970
     char source[LIMIT_HOLDER_NAME_BYTES];

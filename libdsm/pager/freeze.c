@@ -19,17 +19,43 @@
 
 enum { FLUSH_WINDOW = LIMIT_LANE_IN_FLIGHT_BYTES / LIMIT_RUN_BYTES, LOOKS = 256 };
 
+// ---- pages in memory
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// (L) The first page from `page` on that has a frame, at most LOOKS looks away: else where to look on.
+static uint64_t look_for_frame(const struct segment *segment, uint64_t page, bool *found)
+{
+    const struct page_table *table = &segment->table;
+    uint64_t stop = smaller(table->pages, page + LOOKS);
+    *found = false;
+    while (page < stop) {
+        if (page % PAGE_CHUNK == 0 && table->chunk_resident[page / PAGE_CHUNK] == 0) {
+            return smaller(table->pages, page + PAGE_CHUNK);
+        }
+        enum page_state state = page_state(table, page_at(table, page));
+        if (state == PAGE_RESIDENT || state == PAGE_WRITING) {
+            *found = true;
+            return page;
+        }
+        page++;
+    }
+    return page;
+}
+
 // ---- freeze
 
-// The first pinned page, or DSM_NO_PAGE.
+// (L) The first pinned page, or DSM_NO_PAGE.
 static uint64_t pinned_page(const struct segment *segment)
 {
-    const struct pager *pager = segment->pager;
-    for (uint32_t i = 0; i < pager->replacement.count && segment->pinned_pages > 0; i++) {
-        const struct frame *frame = &pager->replacement.frames[i];
-        if (frame_used(frame) && frame->segment == segment->index &&
-            page_at(&segment->table, frame->page)->pins > 0) {
-            return frame->page;
+    bool found;
+    for (uint64_t page = 0; page < segment->table.pages; page += found) {
+        page = look_for_frame(segment, page, &found);
+        if (found && page_at(&segment->table, page)->pins > 0) {
+            return page;
         }
     }
     return DSM_NO_PAGE;
@@ -46,37 +72,36 @@ static int begin(struct segment *segment, uint64_t *failed)
     return error;
 }
 
-// (L) One frame's page: closed with those open ones that follow it, and counted.
-static int close_page(struct segment *segment, uint64_t page, struct freeze *freeze)
+// (L) From a page with a frame on: closed with those open ones that follow it, and counted. Their number.
+static uint64_t close_run(struct segment *segment, uint64_t page, struct freeze *freeze, int *error)
 {
-    const struct page_entry *entry = page_at(&segment->table, page);
-    freeze->dirty_pages += page_has(entry, PAGE_DIRTY);
-    freeze->clean_pages += !page_has(entry, PAGE_DIRTY);
-    if (protection_of(entry) == TRAP_NONE) {
-        return 0;
-    }
-    uint64_t n = 1;
-    while (n < LOOKS && page + n < segment->table.pages &&
-           protection_of(page_at(&segment->table, page + n)) != TRAP_NONE) {
+    bool open = protection_of(page_at(&segment->table, page)) != TRAP_NONE;
+    uint64_t n = 0;
+    do {
+        bool dirty = page_has(page_at(&segment->table, page + n), PAGE_DIRTY);
+        freeze->dirty_pages += dirty;
+        freeze->clean_pages += !dirty;
         n++;
+    } while (open && n < LOOKS && page + n < segment->table.pages &&
+             protection_of(page_at(&segment->table, page + n)) != TRAP_NONE);
+    if (open) {
+        freeze->failed_page = page;
+        *error = protection_set(segment, page, n, TRAP_NONE);
     }
-    freeze->failed_page = page;
-    return protection_set(segment, page, n, TRAP_NONE);
+    return n;
 }
 
 static int close_all(struct segment *segment, struct freeze *freeze)
 {
     struct pager *pager = segment->pager;
     int error = 0;
-    for (uint32_t i = 0; i < pager->replacement.count && error == 0;) {
+    for (uint64_t page = 0; page < segment->table.pages && error == 0;) {
+        bool found;
         sync_mask mask = sync_block_signals();
         lock_acquire(&pager->lock);
-        for (uint32_t looks = 0; looks < LOOKS && i < pager->replacement.count && error == 0;
-             looks++, i++) {
-            const struct frame *frame = &pager->replacement.frames[i];
-            if (frame_used(frame) && frame->segment == segment->index) {
-                error = close_page(segment, frame->page, freeze);
-            }
+        page = look_for_frame(segment, page, &found);
+        if (found) {
+            page += close_run(segment, page, freeze, &error);
         }
         lock_release(&pager->lock);
         sync_restore_signals(mask);
@@ -122,11 +147,30 @@ void pager_thaw(struct segment *segment)
 
 // ---- free clean
 
-static bool goes(const struct segment *segment, const struct frame *frame)
+static bool goes(const struct segment *segment, uint64_t page)
 {
-    const struct page_entry *entry = page_at(&segment->table, frame->page);
+    const struct page_entry *entry = page_at(&segment->table, page);
     return page_state(&segment->table, entry) == PAGE_RESIDENT && entry->pins == 0 &&
            !page_has(entry, PAGE_DIRTY);
+}
+
+// (L) Those that leave of the pages from this one on, as many as can be noted. Where to look on.
+static uint64_t take_clean(struct segment *segment, uint64_t page, struct claims *claims,
+                           uint64_t *left)
+{
+    for (uint32_t looks = 0;
+         looks < LOOKS && page < segment->table.pages && claims->count < PAGER_BATCH; looks++) {
+        bool found;
+        page = look_for_frame(segment, page, &found);
+        if (found) {
+            const struct victim victim = {segment, page};
+            if (!goes(segment, page) || !frames_take_victim(segment->pager, claims, victim)) {
+                *left += segment->page_bytes;
+            }
+            page++;
+        }
+    }
+    return page;
 }
 
 uint64_t pager_release_clean(struct segment *segment)
@@ -134,23 +178,12 @@ uint64_t pager_release_clean(struct segment *segment)
     struct pager *pager = segment->pager;
     struct claims claims;
     uint64_t left = 0;
-    for (uint32_t i = 0; i < pager->replacement.count;) {
+    for (uint64_t page = 0; page < segment->table.pages;) {
         claims.count = 0;
         claims.credit = 0;
         sync_mask mask = sync_block_signals();
         lock_acquire(&pager->lock);
-        for (uint32_t looks = 0;
-             looks < LOOKS && i < pager->replacement.count && claims.count < PAGER_BATCH;
-             looks++, i++) {
-            const struct frame *frame = &pager->replacement.frames[i];
-            if (!frame_used(frame) || frame->segment != segment->index) {
-                continue;
-            }
-            const struct victim victim = {segment, frame->page};
-            if (!goes(segment, frame) || !frames_take_victim(pager, &claims, victim)) {
-                left += segment->page_bytes;
-            }
-        }
+        page = take_clean(segment, page, &claims, &left);
         lock_release(&pager->lock);
         frames_settle(pager, &claims);
         sync_restore_signals(mask);

@@ -49,6 +49,7 @@ struct segment {
     struct read_ahead ahead;    // (L)
     uint64_t pinned_pages;      // (L)
     uint64_t none_pages;        // (L) in state NONE
+    bool arrived;               // it came here in a capsule
     bool frozen;                // (L) no page is opened: who touches one waits for the thaw
     _Atomic uint32_t giving_up; // a call gives pages up or allocates them: one at a time
     uint32_t users;             // (L) our own threads at work on it

@@ -125,16 +125,27 @@ static bool in_use(struct segment *segment)
     return used;
 }
 
-// Under the lock again for each: closing one page is a system call, and faults of other segments wait.
-static void close_frames(struct pager *pager, struct segment *segment)
+// (L) Closes the next frame of the segment, or passes over some of others; where to look on.
+static uint32_t close_next(struct pager *pager, struct segment *segment, uint32_t i)
 {
-    for (uint32_t i = 0; i < pager->replacement.count; i++) {
-        sync_mask mask = sync_block_signals();
-        lock_acquire(&pager->lock);
+    enum { LOOKS = 4096 };
+    for (uint32_t looks = 0; looks < LOOKS && i < pager->replacement.count; looks++, i++) {
         const struct frame *frame = &pager->replacement.frames[i];
         if (frame_used(frame) && frame->segment == segment->index) {
             (void)protection_set(segment, frame->page, 1, TRAP_NONE);
+            return i + 1;
         }
+    }
+    return i;
+}
+
+// Under the lock again for each: closing one page is a system call, and faults of other segments wait.
+static void close_frames(struct pager *pager, struct segment *segment)
+{
+    for (uint32_t i = 0; i < pager->replacement.count;) {
+        sync_mask mask = sync_block_signals();
+        lock_acquire(&pager->lock);
+        i = close_next(pager, segment, i);
         lock_release(&pager->lock);
         sync_restore_signals(mask);
     }

@@ -89,10 +89,21 @@ static uint32_t came_ahead(struct swap *s, uint64_t page)
     return 0;
 }
 
+// What follows an image that arrived.
+static void count_arrival(const struct swap *s, uint64_t page, uint64_t count)
+{
+    bool demanded = s->demand >= page && s->demand - page < count;
+    STAT_ADD(s->pager->stat, migrate_faults_after, s->fault && demanded);
+    STAT_ADD(s->pager->stat, migrate_bytes_after, count * s->segment->page_bytes);
+}
+
 // Under the lock, page by page or run by run: the frames are filled. Fill, open, wake, in this order.
 void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
 {
     struct segment *segment = s->segment;
+    if (segment->arrived && page_state(&segment->table, entry_of(s, page)) == PAGE_READING) {
+        count_arrival(s, page, count);
+    }
     for (uint64_t i = 0; i < count; i++) {
         struct page_entry *entry = entry_of(s, page + i);
         s->demand_settled |= s->demand == page + i;

@@ -62,6 +62,7 @@ static void fill_head(struct capsule *capsule, const uint8_t destination[NOISE_K
 {
     memcpy(capsule->facts.destination, destination, NOISE_KEY_BYTES);
     capsule->facts.expires_ms = 4102444800000; // 2100
+    memset(capsule->image, 0x11, sizeof capsule->image);
     memset(capsule->token, 0xa5, sizeof capsule->token);
     capsule->created_ms = 1700000000123;
     strcpy(capsule->source, "node7 (pid 4711)");
