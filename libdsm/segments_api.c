@@ -54,18 +54,16 @@ static int check_size(dsm *session, const char *name, uint64_t bytes, uint32_t p
     return 0;
 }
 
-static int check_cache(const dsm *session, const struct control_segment *info,
-                       struct failure *failure)
+int segment_check_cache(const dsm *session, uint32_t page_bytes, struct failure *failure)
 {
-    uint64_t least =
-        (uint64_t)(LIMIT_CACHE_MIN_PAGES + LIMIT_CACHE_PAGES_PER_THREAD) * info->page_bytes;
+    uint64_t least = (uint64_t)(LIMIT_CACHE_MIN_PAGES + LIMIT_CACHE_PAGES_PER_THREAD) * page_bytes;
     if (session->pager.options.exact || session->pager.options.cache_bytes >= least) {
         return 0;
     }
     return failure_set(failure, -EINVAL,
                        "Pages of %u KiB need a cache of at least %llu KiB: set DSM_CACHE, or "
                        "choose smaller pages.",
-                       info->page_bytes >> 10, (unsigned long long)least >> 10);
+                       page_bytes >> 10, (unsigned long long)least >> 10);
 }
 
 // A session has one server, so all of the segment must lie there.
@@ -114,6 +112,16 @@ static void show(const dsm_segment *s)
     stat_page_opened(&s->session->page, &shown);
 }
 
+void segment_link(dsm_segment *s)
+{
+    dsm *session = s->session;
+    (void)pthread_mutex_lock(&session->lock);
+    s->next = session->segments;
+    session->segments = s;
+    (void)pthread_mutex_unlock(&session->lock);
+    show(s);
+}
+
 int segment_attach(dsm *session, const char *name, const struct control_segment *info, bool write,
                    dsm_segment **result, struct failure *failure)
 {
@@ -134,7 +142,7 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
     atomic_store(&s->segment.backing.acknowledged, info->highest);
     (void)snprintf(s->segment.name, sizeof s->segment.name, "%s", name);
     int error = check_placement(info, failure);
-    error = error != 0 ? error : check_cache(session, info, failure);
+    error = error != 0 ? error : segment_check_cache(session, info->page_bytes, failure);
     error = error != 0 ? error : session_list(&session->session, &s->segment.backing, name, write);
     if (error == 0) {
         error = map_segment(session, &s->segment, info, failure);
@@ -158,11 +166,7 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
         }
         return fail(session, name, error, failure);
     }
-    (void)pthread_mutex_lock(&session->lock);
-    s->next = session->segments;
-    session->segments = s;
-    (void)pthread_mutex_unlock(&session->lock);
-    show(s);
+    segment_link(s);
     *result = s;
     return 0;
 }
@@ -178,6 +182,18 @@ static void advise(int error, struct failure *failure)
     (void)snprintf(failure->text + used, sizeof failure->text - used, "%s", advice);
 }
 
+static int make(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                unsigned flags, struct control_segment *info, struct failure *failure)
+{
+    uint32_t kept = ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0U) |
+                    ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0U);
+    if ((flags & (DSM_HEAP | DSM_STACK)) == 0) {
+        return control_create(session, name, bytes, page_bytes, kept, info, failure);
+    }
+    enum control_type type = (flags & DSM_HEAP) != 0 ? CONTROL_HEAP : CONTROL_STACK;
+    return control_create_typed(session, name, bytes, page_bytes, type, kept, info, failure);
+}
+
 DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
                                unsigned flags, dsm_segment **segment)
 {
@@ -190,14 +206,12 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
     if (error != 0) {
         return error;
     }
-    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL)) != 0) {
+    if ((flags &
+         ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL | DSM_HEAP | DSM_STACK)) != 0) {
         return fail(session, name, -EINVAL, &failure);
     }
     uint64_t rounded = (bytes + page_bytes - 1) / page_bytes * page_bytes;
-    error = control_create(&session->session, name, rounded, page_bytes,
-                           ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
-                               ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
-                           &info, &failure);
+    error = make(&session->session, name, rounded, page_bytes, flags, &info, &failure);
     advise(error, &failure);
     return error != 0 ? fail(session, name, error, &failure)
                       : segment_attach(session, name, &info, true, segment, &failure);
@@ -295,16 +309,28 @@ static void unlink_segment(dsm_segment *segment)
     (void)pthread_mutex_unlock(&session->lock);
 }
 
+static void unmap(dsm_segment *segment)
+{
+    dsm *session = segment->session;
+    session_unlist(&session->session, &segment->segment.backing);
+    pager_detach(&segment->segment);
+    stat_page_closed(&session->page, segment->segment.number);
+    unlink_segment(segment);
+}
+
+void segment_forget(dsm_segment *segment)
+{
+    unmap(segment);
+    free(segment);
+}
+
 // Maps it no more and tells the server, unless that has nothing to be told.
 static int let_go(dsm_segment *segment, int error)
 {
     dsm *session = segment->session;
     struct failure failure = {.text = ""};
     uint32_t fate = atomic_load(&segment->segment.backing.fate);
-    session_unlist(&session->session, &segment->segment.backing);
-    pager_detach(&segment->segment);
-    stat_page_closed(&session->page, segment->segment.number);
-    unlink_segment(segment);
+    unmap(segment);
     if (fate == BACKING_WELL) {
         int refused = control_close(&session->session, segment->segment.backing.id, &failure);
         if (error == 0 && refused != 0 && refused != -ENOENT) {

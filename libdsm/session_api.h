@@ -40,7 +40,11 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
 // Closes whatever happens: what cannot be cleaned is lost. The cleaning's error, else that of the closing.
 int segment_drop(dsm_segment *segment);
 int segment_clean_all(dsm_segment *segment); // as dsm_clean, at its close
-int api_alive(void);                         // 0, or -ECHILD in a forked child
+// Unmaps it and tells the server nothing: what it does not hold need not be let go.
+void segment_forget(dsm_segment *segment);
+void segment_link(dsm_segment *segment); // among the session's, and in the statistics page
+int segment_check_cache(const dsm *session, uint32_t page_bytes, struct failure *failure);
+int api_alive(void); // 0, or -ECHILD in a forked child
 // The process' session. get opens one when there is none; present gives NULL, without wait also while another thread opens
 // or closes it.
 int api_session_get(dsm **session);

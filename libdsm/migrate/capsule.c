@@ -26,8 +26,9 @@ enum {
     RUN_CHANGED = 1 << 3,
     RUN_SHIFT = 4,
     TEMPLATE_BYTES = 3 * 8,
-    FIXED_BYTES = CAPSULE_ID_BYTES + CAPSULE_TOKEN_BYTES + 8 + 2 + 4 + 1 + 1 + 2 + 1, // but for source, build id, task
-    SEGMENT_FIXED_BYTES = 1 + 1 + 4 * 8 + 4 + 4,                   // but for name and runs
+    FIXED_BYTES = CAPSULE_ID_BYTES + CAPSULE_TOKEN_BYTES + 8 + 2 + 4 + 1 + 1 + 2 +
+                  1,                             // but for source, build id, task
+    SEGMENT_FIXED_BYTES = 1 + 1 + 4 * 8 + 4 + 4, // but for name and runs
     SEGMENT_LEAST_BYTES = SEGMENT_FIXED_BYTES + 1 + RUN_BYTES,
 };
 static_assert(LIMIT_HOLDER_NAME_BYTES <= UINT8_MAX && LIMIT_SEGMENT_NAME_BYTES <= UINT8_MAX + 1 &&

@@ -9,10 +9,8 @@
 //
 // A page in memory that is dirty counts as backing: it is captured after the flush, or before one that must succeed.
 //
-// At the destination the server knows which pages have no backing (it was told, and is asked at the opening), so "none" is
-// compared, not set: a capsule that says otherwise is not of this segment. What the server cannot know is which pages are
-// undefined; that is set, page by page, before anybody may touch one. The lock is given back in between: faults of
-// other segments go on.
+// At the destination the table is set page by page, before anybody may touch one. The lock is given back in between: faults
+// of other segments go on.
 #include <errno.h>
 #include <stdlib.h>
 
@@ -113,13 +111,10 @@ int pages_capture(struct segment *segment, struct capsule_run **runs, uint32_t *
 }
 
 // (L)
-static bool publish_page(struct segment *segment, uint64_t page, const struct capsule_run *run)
+static void publish_page(struct segment *segment, uint64_t page, const struct capsule_run *run)
 {
     struct page_entry *entry = page_at(&segment->table, page);
     enum page_state state = page_state(&segment->table, entry);
-    if ((state == PAGE_NONE) != (run->place == CAPSULE_NONE)) {
-        return false;
-    }
     if (run->place == CAPSULE_ZERO && state == PAGE_BACKING) {
         page_move(&segment->table, page, PAGE_UNDEFINED);
     }
@@ -127,24 +122,26 @@ static bool publish_page(struct segment *segment, uint64_t page, const struct ca
     if (set != 0) {
         page_set(&segment->table, entry, set, 0);
     }
-    return true;
 }
 
-int pages_publish(struct segment *segment, const struct capsule_run *runs, uint32_t count)
+void pages_publish(struct segment *segment, const struct capsule_run *runs, uint32_t count)
 {
     uint64_t page = 0;
-    bool agreed = true;
-    for (uint32_t i = 0; i < count && agreed; i++) {
-        for (uint64_t end = page + runs[i].pages; page < end && agreed;) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (runs[i].place == CAPSULE_NONE) {
+            pager_note_none(segment, page, runs[i].pages);
+            page += runs[i].pages;
+            continue;
+        }
+        for (uint64_t end = page + runs[i].pages; page < end;) {
             uint64_t stop = end - page < LOOKS ? end : page + LOOKS;
             sync_mask mask = sync_block_signals();
             lock_acquire(&segment->pager->lock);
-            for (; page < stop && agreed; page++) {
-                agreed = publish_page(segment, page, &runs[i]);
+            for (; page < stop; page++) {
+                publish_page(segment, page, &runs[i]);
             }
             lock_release(&segment->pager->lock);
             sync_restore_signals(mask);
         }
     }
-    return agreed ? 0 : -EINVAL;
 }

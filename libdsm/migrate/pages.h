@@ -14,7 +14,7 @@
 int pages_capture(struct segment *segment, struct capsule_run **runs, uint32_t *count,
                   uint64_t *failed);
 // The table of a segment that was just opened, before anybody touches it: it gets what the runs say and fetches nothing. The
-// runs are as many pages as the segment. -EINVAL when they and the server disagree on which pages have backing.
-int pages_publish(struct segment *segment, const struct capsule_run *runs, uint32_t count);
+// runs are as many pages as the segment.
+void pages_publish(struct segment *segment, const struct capsule_run *runs, uint32_t count);
 
 #endif

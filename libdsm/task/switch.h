@@ -6,7 +6,7 @@
 #ifndef LIBDSM_TASK_SWITCH_H
 #define LIBDSM_TASK_SWITCH_H
 
-#include <stdint.h>
+#include "dsm/dsm.h"
 
 struct task_switch { // the assembler knows these places
     uintptr_t host_sp;
@@ -15,17 +15,14 @@ struct task_switch { // the assembler knows these places
     uint64_t task_guard;
 };
 
-typedef void task_function(void *heap, uint64_t heap_bytes);
-
 // The first time: on an empty stack that ends at `top`, a multiple of 16. Comes back when the task leaves. The function never returns.
-void task_switch_begin(struct task_switch *s, uintptr_t top, task_function *function, void *heap,
-                       uint64_t heap_bytes);
+void task_switch_begin(struct task_switch *s, uintptr_t top, dsm_task_function *function,
+                       void *heap, uint64_t heap_bytes);
 // Goes on where the task left.
 void task_switch_enter(struct task_switch *s);
 // On the task's stack: to the host, which goes on behind begin or enter.
 void task_switch_leave(struct task_switch *s);
-// The same for the task that this thread runs; nothing where it runs none. No frame of the library's stays on the task's stack.
-void task_yield(void);
+// dsm_task_yield() is the same for the task that this thread runs. No frame of the library's stays on the task's stack.
 
 // Of the task that this thread runs, or NULL.
 extern _Thread_local struct task_switch *task_running

@@ -43,9 +43,11 @@
         ldp x29, x30, [sp], #FRAME
         .endm
 
-        .macro procedure name
+        .macro procedure name, seen=hidden
         .globl \name
+        .ifc \seen, hidden
         .hidden \name
+        .endif
         .type \name, %function
         .p2align 4
 \name:
@@ -77,14 +79,14 @@
         ret
         .size task_switch_enter, . - task_switch_enter
 
-        procedure task_yield
+        procedure dsm_task_yield, seen
         mrs x9, tpidr_el0
         adrp x10, :gottprel:task_running
         ldr x10, [x10, :gottprel_lo12:task_running]
         ldr x0, [x9, x10]
         cbnz x0, task_switch_leave
         ret
-        .size task_yield, . - task_yield
+        .size dsm_task_yield, . - dsm_task_yield
 
         /* task_switch_leave(x0: s) */
         procedure task_switch_leave

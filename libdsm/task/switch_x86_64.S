@@ -5,7 +5,7 @@
  * one that its frames were made with, or the first return of a moved frame would find another process' word and end it.
  *
  * No address of this file or of another library may stay on the task's stack: they differ from process to process. A saved
- * frame ends in the return address of whoever called task_yield, which lies in the program.
+ * frame ends in the return address of whoever called dsm_task_yield, which lies in the program.
  */
 #if defined(__x86_64__)
 #define HOST_SP 0
@@ -40,9 +40,11 @@
         popq %rbp
         .endm
 
-        .macro procedure name
+        .macro procedure name, seen=hidden
         .globl \name
+        .ifc \seen, hidden
         .hidden \name
+        .endif
         .type \name, @function
         .p2align 4
 \name:
@@ -79,13 +81,13 @@
         ret
         .size task_switch_enter, . - task_switch_enter
 
-        procedure task_yield
+        procedure dsm_task_yield, seen
         movq task_running@gottpoff(%rip), %rax
         movq %fs:(%rax), %rdi
         testq %rdi, %rdi
         jnz task_switch_leave
         ret
-        .size task_yield, . - task_yield
+        .size dsm_task_yield, . - dsm_task_yield
 
         /* task_switch_leave(rdi: s) */
         procedure task_switch_leave

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "libdsm/error.h"
+#include "libdsm/migrate/image.h"
 
 _Thread_local struct task_switch *task_running;
 
@@ -54,16 +55,16 @@ static const char *unfit(const struct task_binary *binary)
 // ---- making
 
 static int create_segment(dsm *session, const char *name, const char *part, uint64_t bytes,
-                          dsm_segment **segment)
+                          unsigned type, dsm_segment **segment)
 {
     char full[LIMIT_SEGMENT_NAME_BYTES];
     if (snprintf(full, sizeof full, "%s/%s", name, part) >= (int)sizeof full) {
         return refuse(name, -EINVAL, "The task's name is too long.");
     }
-    return dsm_segment_create(session, full, bytes, 0, DSM_EXCLUSIVE, segment);
+    return dsm_segment_create(session, full, bytes, 0, DSM_EXCLUSIVE | type, segment);
 }
 
-static int check_new(const char *name, task_function *function, uint64_t heap_bytes,
+static int check_new(const char *name, dsm_task_function *function, uint64_t heap_bytes,
                      uint64_t stack_bytes)
 {
     struct task_binary binary;
@@ -81,28 +82,28 @@ static int check_new(const char *name, task_function *function, uint64_t heap_by
                : refuse(name, -EINVAL, "A task has a heap, and a stack of at least 128 KiB.");
 }
 
-int task_create(dsm *session, const char *name, task_function *function, uint64_t heap_bytes,
-                uint64_t stack_bytes, struct task **task)
+DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *function,
+                            uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task)
 {
-    int error = check_new(name, function, heap_bytes, stack_bytes);
+    int error = api_alive();
+    error = error != 0 ? error : check_new(name, function, heap_bytes, stack_bytes);
     if (error != 0) {
         return error;
     }
-    struct task *made = calloc(1, sizeof *made);
+    dsm_task *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return refuse(name, -ENOMEM, "There is no memory for a task.");
     }
     made->session = session;
     made->function = function;
     made->state = TASK_NEW;
-    error = create_segment(session, name, "heap", heap_bytes, &made->heap);
+    error = create_segment(session, name, "heap", heap_bytes, DSM_HEAP, &made->heap);
     if (error == 0) {
-        error = create_segment(session, name, "stack", stack_bytes, &made->stack);
+        error = create_segment(session, name, "stack", stack_bytes, DSM_STACK, &made->stack);
         if (error != 0) {
             made->state = TASK_ENDED; // what was made is deleted again
-            struct task *gone = made;
             dsm_error_detail why = *dsm_error();
-            (void)task_destroy(&gone);
+            (void)dsm_task_destroy(made);
             return error_set(error, why.segment, why.page, why.server, "%s", why.text);
         }
     }
@@ -110,6 +111,7 @@ int task_create(dsm *session, const char *name, task_function *function, uint64_
         free(made);
         return error;
     }
+    noise_random(made->id, sizeof made->id);
     noise_random(&made->context.task_guard, sizeof made->context.task_guard);
     made->context.task_guard &= ~(uint64_t)0xff; // as libc's: a string that runs over ends there
     made->pinned = dsm_segment_size(made->stack) / dsm_segment_page_size(made->stack);
@@ -129,34 +131,50 @@ static int let_go(dsm *session, dsm_segment *segment, bool delete)
     return error != 0 ? error : deleted;
 }
 
-int task_destroy(struct task **task)
+void task_free(dsm_task *task)
 {
-    struct task *gone = *task;
-    if (gone == NULL) {
-        return 0;
+    if (task->image != NULL) {
+        image_thaw(task->image);
+        free(task->image);
     }
-    bool ended = gone->state == TASK_ENDED;
-    int error = let_go(gone->session, gone->heap, ended);
-    int second = let_go(gone->session, gone->stack, ended);
-    free(gone);
-    *task = NULL;
+    capsule_destroy(&task->capsule);
+    noise_wipe(task, sizeof *task);
+    free(task);
+}
+
+DSM_API int dsm_task_destroy(dsm_task *task)
+{
+    int error = task == NULL ? 0 : api_alive();
+    if (task == NULL || error != 0) {
+        return error;
+    }
+    if (task->state == TASK_RUNNING || task->image != NULL) {
+        return refuse(NULL, -EBUSY,
+                      task->image != NULL
+                          ? "The task is on its way: dsm_migrate_finish or dsm_migrate_abort first."
+                          : "The task runs: dsm_task_stop it first.");
+    }
+    bool ended = task->state == TASK_ENDED;
+    error = let_go(task->session, task->heap, ended);
+    int second = let_go(task->session, task->stack, ended);
+    task_free(task);
     return error != 0 ? error : second;
 }
 
 // ---- running
 
-static uintptr_t stack_base(const struct task *task)
+static uintptr_t stack_base(const dsm_task *task)
 {
     return (uintptr_t)dsm_segment_base(task->stack);
 }
 
-static uintptr_t stack_top(const struct task *task)
+static uintptr_t stack_top(const dsm_task *task)
 {
     return stack_base(task) + dsm_segment_size(task->stack);
 }
 
 // Pins what lies above `sp`, and TASK_STACK_BELOW_BYTES below it, as far as that is not pinned yet.
-static int pin_stack(struct task *task, uintptr_t sp)
+static int pin_stack(dsm_task *task, uintptr_t sp)
 {
     uint32_t page_bytes = dsm_segment_page_size(task->stack);
     uintptr_t above_base = sp - stack_base(task);
@@ -172,7 +190,7 @@ static int pin_stack(struct task *task, uintptr_t sp)
     return error;
 }
 
-static void unpin_stack(struct task *task)
+static void unpin_stack(dsm_task *task)
 {
     uint64_t pages = dsm_segment_size(task->stack) / dsm_segment_page_size(task->stack);
     (void)dsm_unpin(task->stack, (dsm_interval){task->pinned, pages - task->pinned});
@@ -180,7 +198,7 @@ static void unpin_stack(struct task *task)
 }
 
 // One stay on the task's stack.
-static void go(struct task *task, bool begin)
+static void go(dsm_task *task, bool begin)
 {
     task_running = &task->context;
     if (begin) {
@@ -192,17 +210,23 @@ static void go(struct task *task, bool begin)
     task_running = NULL;
 }
 
-int task_run(struct task *task)
+DSM_API int dsm_task_run(dsm_task *task, int *status)
 {
+    int error = api_alive();
+    if (error != 0) {
+        return error;
+    }
     if (task_running != NULL) {
         return refuse(NULL, -EDEADLK, "This thread runs a task already.");
     }
-    if (task->state == TASK_RUNNING || task->state == TASK_ENDED) {
-        return refuse(NULL, task->state == TASK_RUNNING ? -EBUSY : -ENOENT,
-                      "The task has ended, or another thread runs it.");
+    if (task->state == TASK_ENDED) {
+        return refuse(NULL, -ENOENT, "The task has ended.");
+    }
+    if (task->state == TASK_RUNNING || task->image != NULL) {
+        return refuse(NULL, -EBUSY, "Another thread runs the task, or it is on its way elsewhere.");
     }
     bool begin = task->state == TASK_NEW;
-    int error = dsm_thread_init();
+    error = dsm_thread_init();
     error = error != 0 ? error : pin_stack(task, begin ? stack_top(task) : task->context.task_sp);
     if (error != 0) {
         return error;
@@ -218,17 +242,20 @@ int task_run(struct task *task)
     } while (task->state == TASK_AWAY && error == 0 && !atomic_load(&task->stop));
     atomic_store(&task->stop, false);
     unpin_stack(task);
+    if (error == 0 && task->state == TASK_ENDED && status != NULL) {
+        *status = task->status;
+    }
     return error != 0 ? error : task->state == TASK_ENDED;
 }
 
-void task_stop(struct task *task)
+DSM_API void dsm_task_stop(dsm_task *task)
 {
     atomic_store(&task->stop, true);
 }
 
-void task_exit(int status)
+DSM_API void dsm_task_exit(int status)
 {
-    struct task *task = (struct task *)task_running;
+    dsm_task *task = (dsm_task *)task_running;
     if (task == NULL) {
         abort();
     }
@@ -258,11 +285,12 @@ static uint64_t get(const uint8_t **at, unsigned bytes)
     return value;
 }
 
-void task_encode(const struct task *task, struct capsule *capsule)
+void task_encode(const dsm_task *task, struct capsule *capsule)
 {
     struct task_binary binary;
     uint8_t *at = capsule->task;
     task_binary_read(&binary);
+    memcpy(capsule->image, task->id, sizeof capsule->image);
     capsule->machine = binary.machine;
     capsule->system_page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
     capsule->build_id_bytes = binary.build_id_bytes;
@@ -302,24 +330,25 @@ int task_binary_check(const struct capsule *capsule, struct failure *failure)
 }
 
 int task_decode(dsm *session, const struct capsule *capsule, dsm_segment *heap, dsm_segment *stack,
-                struct task **task, struct failure *failure)
+                dsm_task **task, struct failure *failure)
 {
     const uint8_t *at = capsule->task;
     if (capsule->task_bytes != RECORD_BYTES || get(&at, 2) != RECORD_VERSION) {
         return failure_set(failure, -EINVAL, "The capsule has no task that this release knows.");
     }
-    struct task *made = calloc(1, sizeof *made);
+    dsm_task *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return failure_set(failure, -ENOMEM, "There is no memory for a task.");
     }
     made->session = session;
     made->heap = heap;
     made->stack = stack;
+    memcpy(made->id, capsule->image, sizeof made->id);
     made->pinned = dsm_segment_size(stack) / dsm_segment_page_size(stack);
     made->state = (enum task_state)get(&at, 2);
     (void)get(&at, 4);
     uintptr_t function = get(&at, 8);
-    made->function = (task_function *)function; // NOLINT(performance-no-int-to-ptr): is checked
+    made->function = (dsm_task_function *)function; // NOLINT(performance-no-int-to-ptr): is checked
     made->context.task_sp = get(&at, 8);
     made->context.task_guard = get(&at, 8);
     bool begun = made->state == TASK_AWAY;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The example of each of the library's manual pages compiles without a warning, runs with no set-up at all, and prints what the
 # page says that it prints. The first block under EXAMPLE is the program, the second its output; where that begins with
-# "$ COMMAND", so it is run.
+# "$ COMMAND", so it is run. Options that the compiler needs besides stand in the program's first line: /* cc OPTION... */
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_programs dsmd
@@ -26,7 +26,8 @@ try() { # PAGE
         sed -i 1d expected
     fi
     [ -s expected ] || fail "$name: the page does not say what its example prints"
-    cc -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Werror -o program program.c -I"$e2e_root/libdsm/include" \
+    read -ra options < <(sed -n '1s,^/\* cc \(.*\) \*/$,\1,p' program.c; echo)
+    cc "${options[@]}" -std=gnu17 -Wall -Wextra -Wshadow -Wconversion -Werror -o program program.c -I"$e2e_root/libdsm/include" \
         -L"$build/lib" -Wl,-rpath,"$build/lib" -ldsm -pthread || fail "$name: its example does not compile"
     say "$name: ${command:-./program}"
     env -i PATH="$PATH" HOME="$work" DSM_CONFIG= DSM_EMBEDDED_SIZE=256M timeout 100 \

@@ -8,9 +8,20 @@ function(set_task_program name) # code at fixed addresses, and frames that are g
   target_compile_options(${name} PRIVATE -fno-pie -fstack-protector-all)
   target_link_options(${name} PRIVATE -no-pie -Wl,--build-id=sha1)
 endfunction()
-add_executable(task_hop ${CMAKE_CURRENT_LIST_DIR}/task_hop.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
-target_link_libraries(task_hop PRIVATE dsm_core m)
-set_task_program(task_hop)
-add_test(NAME e2e.task.hop COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_hop.sh 4)
-set_tests_properties(e2e.task.hop PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+foreach(program task_hop task_hop_other) # the same, and yet another binary
+  add_executable(${program} ${CMAKE_CURRENT_LIST_DIR}/task_hop.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
+  target_link_libraries(${program} PRIVATE dsm m)
+  set_task_program(${program})
+endforeach()
+target_compile_definitions(task_hop_other PRIVATE TASK_HOP_DEPTH=6)
+add_executable(solver ${CMAKE_SOURCE_DIR}/tests/programs/solver.c)
+target_link_libraries(solver PRIVATE dsm Threads::Threads)
+set_task_program(solver)
+add_test(NAME e2e.task.hosts COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_hosts.sh 150 20000)
+set_tests_properties(e2e.task.hosts PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
   ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+foreach(behaviour hop refused replay late binary aborted robbed right many)
+  add_test(NAME e2e.task.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_hop.sh ${behaviour})
+  set_tests_properties(e2e.task.${behaviour} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+endforeach()

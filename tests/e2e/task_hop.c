@@ -7,21 +7,34 @@
 //   start    makes the task and runs it to its first yield
 //   hop      goes on to the next yield
 //   end      goes on to the end, and compares the result with the same computation done here
-//   refused  what must not be taken is not
+//   refused  what must not be taken is not, and can be taken afterwards
+//   replay, older, late, binary  a capsule that was used, or taken back; that is not the last; has expired; is another binary's
+//   owner    what an expired capsule had is its principal's
+//   aborted  it stays, before and after the capsule was given out
+//   robbed   somebody took it: too late to abort
+//   many     100 hops in one process
 //
 // The computation is made so that a frame that is lost or mixed up changes its result: it recurses, with records on the stack that
 // point to each other and to the heap, sums in floating point in a rounding mode of its own, and yields at every depth.
 #include <fcntl.h>
 #include <fenv.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "libdsm/migrate/pages.h"
-#include "libdsm/task/task.h"
 #include "tests/e2e/hold_rig.h"
 
-enum { HEAP_BYTES = 4 << 20, STACK_BYTES = 1 << 20, DEPTH = 5, WIDTH = 3, FRAME_WORDS = 700 };
+#ifndef TASK_HOP_DEPTH
+#define TASK_HOP_DEPTH 5
+#endif
+enum {
+    HEAP_BYTES = 4 << 20,
+    STACK_BYTES = 1 << 20,
+    DEPTH = TASK_HOP_DEPTH,
+    WIDTH = 3,
+    FRAME_WORDS = 700
+};
 
 struct root { // at the heap's begin
     uint64_t state, visits;
@@ -78,13 +91,18 @@ static uint64_t compute(struct root *root, void (*pause)(void))
     return sum ^ bits;
 }
 
+static struct root *the_root; // this process' only
+static void *the_heap;
+
 static void work(void *heap, uint64_t heap_bytes)
 {
     struct root *root = heap;
+    the_heap = heap;
     (void)fesetround(FE_UPWARD);
-    uint64_t result = heap_bytes == HEAP_BYTES ? compute(root, task_yield) : 0;
+    uint64_t result = heap_bytes == HEAP_BYTES ? compute(root, dsm_task_yield) : 0;
     root->state = result;
-    task_exit(17);
+    the_root = root; // after the last yield
+    dsm_task_exit(17);
 }
 
 static void no_pause(void)
@@ -105,92 +123,68 @@ static void check_result(uint64_t result)
 
 // ---- the capsule
 
-static struct key_identity *key(void)
+static const char *public_key(void)
 {
-    struct key_identity *identity = NULL;
-    struct failure failure = {""};
-    CHECK(keyfile_load(hold_setting("TASK_KEY"), &identity, &failure) == 0, "%s", failure.text);
-    return identity;
+    static char key[64];
+    FILE *file = fopen(hold_setting("TASK_PUBLIC_KEY"), "re");
+    CHECK(file != NULL && fgets(key, sizeof key, file) != NULL);
+    (void)fclose(file);
+    key[strcspn(key, "\n")] = 0;
+    return key;
 }
 
-static void describe(struct capsule_segment *to, enum capsule_type type, dsm_segment *segment)
+static unsigned lifetime(void)
 {
-    struct segment *s = &segment->segment;
-    uint64_t failed = 0;
-    to->type = type;
-    strcpy(to->name, s->name);
-    to->id = s->backing.id;
-    to->epoch = s->backing.epoch;
-    to->base = (uintptr_t)s->view.base;
-    to->pages = s->table.pages;
-    to->page_bytes = s->page_bytes;
-    OK(segment_clean_all(segment));
-    OK(pages_capture(s, &to->runs, &to->run_count, &failed));
+    return (unsigned)strtoul(hold_setting("TASK_SECONDS"), NULL, 10);
 }
 
-static void send(struct task **task)
+static int capsule_file(int flags)
 {
-    struct capsule *capsule = capsule_create(2);
-    struct key_identity *identity = key();
-    struct failure failure = {""};
-    struct capsule_descriptor file = {
-        open(hold_setting("TASK_CAPSULE"), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600),
-        INT64_MAX};
-    struct capsule_stream stream = capsule_stream_of(&file);
-    CHECK(capsule != NULL && file.fd >= 0);
-    describe(&capsule->segments[0], CAPSULE_HEAP, (*task)->heap);
-    describe(&capsule->segments[1], CAPSULE_STACK, (*task)->stack);
-    task_encode(*task, capsule);
-    memcpy(capsule->facts.destination, identity->public_key, NOISE_KEY_BYTES);
-    capsule->facts.expires_ms = UINT64_MAX;
-    noise_random(capsule->token, sizeof capsule->token);
-    (void)snprintf(capsule->source, sizeof capsule->source, "process %d", getpid());
-    CHECK(capsule_write(capsule, &stream, &failure) == 0, "%s", failure.text);
-    (void)close(file.fd);
-    key_identity_destroy(&identity);
-    capsule_destroy(&capsule);
-    OK(task_destroy(task)); // closed, as it has not ended
+    int fd = open(hold_setting("TASK_CAPSULE"), flags | O_CLOEXEC, 0600);
+    CHECK(fd >= 0);
+    return fd;
 }
 
-static struct capsule *received(void)
+// The capsule is out, and what is left of the task is here.
+static void park(dsm_task *task)
 {
-    struct key_identity *identity = key();
-    struct capsule *capsule = NULL;
-    struct capsule_facts facts;
-    struct failure failure = {""};
-    struct capsule_descriptor file = {open(hold_setting("TASK_CAPSULE"), O_RDONLY | O_CLOEXEC),
-                                      INT64_MAX};
-    struct capsule_stream stream = capsule_stream_of(&file);
-    CHECK(capsule_read_facts(&stream, &facts, &failure) == 0, "%s", failure.text);
-    CHECK(capsule_read(&stream, &facts, identity, &capsule, &failure) == 0, "%s", failure.text);
-    CHECK(capsule_descriptor_end(&file, &failure) == 0, "%s", failure.text);
-    (void)close(file.fd);
-    key_identity_destroy(&identity);
-    return capsule;
+    uint64_t bytes = 0;
+    int fd = capsule_file(O_WRONLY | O_CREAT | O_TRUNC);
+    OK(dsm_migrate_initiate(task, &bytes));
+    RESULT(dsm_migrate_initiate(task, &bytes), -EALREADY);
+    RESULT(dsm_task_run(task, NULL), -EBUSY);
+    RESULT(dsm_task_destroy(task), -EBUSY);
+    RESULT(dsm_migrate_finish(task), -EINVAL);
+    OK(dsm_migrate_encap(task, fd, public_key(), lifetime()));
+    struct stat status;
+    CHECK(fstat(fd, &status) == 0 && (uint64_t)status.st_size == bytes);
+    (void)close(fd);
 }
 
-static dsm_segment *take(dsm *session, const struct capsule_segment *from)
+static void send(dsm_task *task)
 {
-    dsm_segment *segment = hold_segment(session, from->name, 0);
-    CHECK(segment->segment.backing.id == from->id && hold_pages(segment) == from->pages);
-    CHECK((uintptr_t)dsm_segment_base(segment) == from->base);
-    OK(pages_publish(&segment->segment, from->runs, from->run_count));
-    return segment;
+    park(task);
+    OK(dsm_migrate_finish(task));
+}
+
+// What must be refused, with the key in that file.
+static void refuse(dsm *session, int fd, const char *key_file, int error, const char *words)
+{
+    dsm_task *task = NULL;
+    CHECK(lseek(fd, 0, SEEK_SET) == 0);
+    RESULT(dsm_migrate_deencap(session, fd, key_file, &task), error);
+    CHECK(task == NULL && strstr(dsm_error()->text, words) != NULL, "%s", dsm_error()->text);
 }
 
 // Maps it, and fetches nothing.
-static struct task *receive(dsm *session)
+static dsm_task *receive(dsm *session)
 {
-    struct failure failure = {""};
-    struct capsule *capsule = received();
-    struct task *task = NULL;
+    dsm_task *task = NULL;
     dsm_statistics before = hold_stats(session);
-    CHECK(task_binary_check(capsule, &failure) == 0, "%s", failure.text);
-    dsm_segment *heap = take(session, &capsule->segments[0]);
-    dsm_segment *stack = take(session, &capsule->segments[1]);
-    CHECK(task_decode(session, capsule, heap, stack, &task, &failure) == 0, "%s", failure.text);
+    int fd = capsule_file(O_RDONLY);
+    OK(dsm_migrate_deencap(session, fd, hold_setting("TASK_KEY"), &task));
+    (void)close(fd);
     CHECK(hold_stats(session).swap_in_pages == before.swap_in_pages, "pages moved at the arrival");
-    capsule_destroy(&capsule);
     return task;
 }
 
@@ -204,91 +198,223 @@ static void look_at_addresses(void)
     CHECK(maps != NULL);
     while (fgets(line, sizeof line, maps) != NULL) {
         uint64_t from = strtoull(line, NULL, 16);
-        CHECK(from < LIMIT_BASE_LOW || from >= LIMIT_BASE_HIGH, "%s", line);
+        CHECK(from < 0x200000000000 || from >= 0x600000000000, "%s", line);
     }
     (void)fclose(maps);
 }
 
 static void start(void)
 {
-    struct task *task = NULL;
+    dsm_task *task = NULL;
     look_at_addresses();
     dsm *session = hold_open(2 * MIB);
-    RESULT(task_create(session, "hop", work, 0, STACK_BYTES, &task), -EINVAL);
-    RESULT(task_create(session, "hop", (task_function *)&task, HEAP_BYTES, STACK_BYTES, &task),
+    RESULT(dsm_task_create(session, "hop", work, 0, STACK_BYTES, &task), -EINVAL);
+    RESULT(dsm_task_create(session, "hop", (dsm_task_function *)&session, HEAP_BYTES, STACK_BYTES,
+                           &task),
            -EINVAL);
-    OK(task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
-    OK(task_destroy(&task)); // closed; it is there still
-    RESULT(task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task), -EEXIST);
+    OK(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
+    OK(dsm_task_destroy(task)); // closed; it is there still
+    RESULT(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task), -EEXIST);
     OK(dsm_segment_delete(session, "hop/stack"));
-    RESULT(task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task), -EEXIST);
+    RESULT(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task), -EEXIST);
     OK(dsm_segment_delete(session, "hop/heap"));
-    OK(task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
-    task_stop(task);
-    RESULT(task_run(task), 0);
-    CHECK(task->state == TASK_AWAY);
-    send(&task);
+    OK(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
+    dsm_task_stop(task);
+    RESULT(dsm_task_run(task, NULL), 0);
+    send(task);
     hold_close(session);
 }
 
 static void hop(void)
 {
     dsm *session = hold_open(2 * MIB);
-    struct task *task = receive(session);
-    task_stop(task);
-    RESULT(task_run(task), 0);
-    send(&task);
+    dsm_task *task = receive(session);
+    dsm_task_stop(task);
+    RESULT(dsm_task_run(task, NULL), 0);
+    send(task);
     hold_close(session);
 }
 
-static void end(void)
+static void finish_here(dsm *session, dsm_task *task)
 {
-    dsm *session = hold_open(2 * MIB);
-    struct task *task = receive(session);
-    RESULT(task_run(task), 1);
-    CHECK(task->status == 17);
-    RESULT(task_run(task), -ENOENT);
-    const struct root *root = dsm_segment_base(task->heap);
-    CHECK(root->visits == 364, "%llu visits", (unsigned long long)root->visits);
-    check_result(root->state);
-    OK(task_destroy(&task));
+    int status = 0;
+    RESULT(dsm_task_run(task, &status), 1);
+    CHECK(status == 17);
+    RESULT(dsm_task_run(task, &status), -ENOENT);
+    CHECK(the_root->visits == 364, "%llu visits", (unsigned long long)the_root->visits);
+    check_result(the_root->state);
+    OK(dsm_task_destroy(task));
     dsm_segment *gone;
     RESULT(dsm_segment_open(session, "hop/heap", 0, &gone), -ENOENT);
     RESULT(dsm_segment_open(session, "hop/stack", 0, &gone), -ENOENT);
     hold_close_after_errors(session);
 }
 
+static void end(void)
+{
+    dsm *session = hold_open(2 * MIB);
+    dsm_task *task = receive(session);
+    finish_here(session, task);
+}
+
+static void one_yield(dsm_task *task)
+{
+    dsm_task_stop(task);
+    RESULT(dsm_task_run(task, NULL), 0);
+}
+
+static dsm_task *begun(dsm *session)
+{
+    dsm_task *task = NULL;
+    OK(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
+    one_yield(task);
+    return task;
+}
+
+// A copy of the capsule with a byte changed (or none), of so many bytes at most.
+static int copied(size_t changed, size_t most)
+{
+    static char bytes[1 << 20];
+    int from = capsule_file(O_RDONLY), to = memfd_create("capsule", MFD_CLOEXEC);
+    ssize_t count = read(from, bytes, sizeof bytes);
+    CHECK(count > 0 && (size_t)count > changed && to >= 0);
+    count = (size_t)count < most ? count : (ssize_t)most;
+    bytes[changed] ^= 1;
+    CHECK(write(to, bytes, (size_t)count) == count);
+    (void)close(from);
+    return to;
+}
+
 static void refused(void)
 {
-    struct failure failure = {""};
-    struct task *task = NULL;
     dsm *session = hold_open(2 * MIB);
-    struct capsule *capsule = received();
-    dsm_segment *heap = take(session, &capsule->segments[0]);
-    dsm_segment *stack = take(session, &capsule->segments[1]);
-    capsule->build_id[3] ^= 1;
-    CHECK(task_binary_check(capsule, &failure) == -ENOEXEC);
-    CHECK(strstr(failure.text, "another binary") != NULL, "%s", failure.text);
-    capsule->build_id[3] ^= 1;
-    capsule->machine++;
-    CHECK(task_binary_check(capsule, &failure) == -ENOEXEC);
-    capsule->machine--;
-    OK(task_binary_check(capsule, &failure));
-    static const size_t places[] = {0, 2, 8 + 7, 16 + 6}; // version, state, function, stack pointer
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        capsule->task[places[i]] ^= 0x55;
-        CHECK(task_decode(session, capsule, heap, stack, &task, &failure) == -EINVAL);
-        capsule->task[places[i]] ^= 0x55;
+    dsm_task *task = begun(session);
+    int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    RESULT(dsm_migrate_encap(task, full, public_key(), 60), -EINVAL); // not initiated
+    RESULT(dsm_migrate_abort(task), -EINVAL);
+    OK(dsm_migrate_initiate(task, NULL));
+    RESULT(dsm_migrate_encap(task, full, "no key", 60), -EINVAL);
+    RESULT(dsm_migrate_encap(task, full, public_key(), 0), -EINVAL);
+    RESULT(dsm_migrate_encap(task, full, public_key(), 60), -ENOSPC); // parked, and taken back
+    (void)close(full);
+    one_yield(task);
+    send(task);
+    int fd = capsule_file(O_RDONLY);
+    refuse(session, fd, hold_setting("TASK_OTHER_KEY"), -EKEYREJECTED, "another key");
+    (void)close(fd);
+    fd = copied(200, SIZE_MAX);
+    refuse(session, fd, hold_setting("TASK_KEY"), -EBADMSG, "altered");
+    (void)close(fd);
+    fd = copied(0, 300);
+    refuse(session, fd, hold_setting("TASK_KEY"), -EBADMSG, "no capsule");
+    (void)close(fd);
+    fd = capsule_file(O_RDONLY);
+    void *there =
+        mmap(the_heap, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    CHECK(there == the_heap);
+    refuse(session, fd, hold_setting("TASK_KEY"), -EADDRINUSE, "in use");
+    (void)munmap(there, PAGE);
+    (void)close(fd);
+    task = receive(session); // none of these took it
+    fd = capsule_file(O_RDONLY);
+    refuse(session, fd, hold_setting("TASK_KEY"), -EADDRINUSE, "in use"); // it is here
+    (void)close(fd);
+    finish_here(session, task);
+}
+
+static void refuse_file(int error, const char *words)
+{
+    dsm *session = hold_open(2 * MIB);
+    int fd = capsule_file(O_RDONLY);
+    refuse(session, fd, hold_setting("TASK_KEY"), error, words);
+    (void)close(fd);
+    hold_close_after_errors(session);
+}
+
+static void replay(void)
+{
+    refuse_file(-EALREADY, "");
+}
+
+static void older(void)
+{
+    refuse_file(-EACCES, "last capsule");
+}
+
+static void late(void)
+{
+    refuse_file(-ETIME, "expired");
+}
+
+static void binary(void)
+{
+    refuse_file(-ENOEXEC, "another binary");
+}
+
+// The source is its principal's again, who needs no capsule.
+static void owner(void)
+{
+    dsm *session = hold_open(2 * MIB);
+    dsm_segment *heap = NULL;
+    for (int ms = 0; dsm_segment_open(session, "hop/heap", 0, &heap) != 0; ms += 50) {
+        CHECK(ms < 30000, "%s", dsm_error()->text); // dsmd looks for expired ones now and then
+        hold_pause_ms(50);
     }
-    CHECK(task_decode(session, capsule, heap, stack, &task, &failure) == 0, "%s", failure.text);
-    OK(task_destroy(&task));
-    capsule_destroy(&capsule);
-    hold_close(session);
+    const struct root *root = dsm_segment_base(heap);
+    CHECK(root->state != 0 && root->visits == 0);
+    OK(dsm_segment_close(heap));
+    OK(dsm_segment_delete(session, "hop/heap"));
+    OK(dsm_segment_delete(session, "hop/stack"));
+    hold_close_after_errors(session);
+}
+
+static void aborted(void)
+{
+    dsm *session = hold_open(2 * MIB);
+    dsm_task *task = begun(session);
+    OK(dsm_migrate_initiate(task, NULL));
+    OK(dsm_migrate_abort(task));
+    one_yield(task);
+    park(task);
+    OK(dsm_migrate_abort(task));
+    one_yield(task);
+    finish_here(session, task);
+}
+
+// While this process sleeps on its capsule, another one takes it.
+static void robbed(void)
+{
+    dsm *session = hold_open(2 * MIB);
+    dsm_task *task = begun(session);
+    park(task);
+    hold_say("parked");
+    hold_await("taken");
+    RESULT(dsm_migrate_abort(task), -DSM_EFENCED);
+    OK(dsm_migrate_finish(task));
+    hold_close_after_errors(session);
+}
+
+static void many(void)
+{
+    enum { HOPS = 100 };
+    dsm *session = hold_open(2 * MIB);
+    dsm_task *task = begun(session);
+    for (int hop_number = 0; hop_number < HOPS; hop_number++) {
+        send(task);
+        task = receive(session);
+        one_yield(task);
+    }
+    dsm_statistics stat = hold_stats(session);
+    CHECK(stat.migrate_samples == 2 * HOPS && stat.migrate_freeze_ns > 0);
+    CHECK(stat.migrate_bytes_after > 0 && stat.migrate_bytes_before > 0);
+    finish_here(session, task);
 }
 
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
-        {"start", start}, {"hop", hop}, {"end", end}, {"refused", refused}};
+        {"start", start},   {"hop", hop},         {"end", end},       {"refused", refused},
+        {"replay", replay}, {"older", older},     {"late", late},     {"binary", binary},
+        {"owner", owner},   {"aborted", aborted}, {"robbed", robbed}, {"many", many}};
     return hold_main(argc, argv, roles, sizeof roles / sizeof *roles);
 }

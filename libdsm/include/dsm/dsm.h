@@ -76,6 +76,8 @@ enum {                         /* dsm_segment_create, dsm_segment_open */
            << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
        /* create: deleted at its close, and, when its holder is lost, after the lease (60 s) */
        DSM_EPHEMERAL = 1 << 4,
+       DSM_HEAP = 1 << 5, /* create: of a task (dsm_task_create) */
+       DSM_STACK = 1 << 6,
 };
 
 /* Makes a segment and opens it for writing. bytes: rounded up to whole pages. page_bytes: power of two, 4 KiB (or the
@@ -176,6 +178,47 @@ DSM_API ssize_t dsm_read(int fd, void *buffer, size_t bytes);
 DSM_API ssize_t dsm_write(int fd, const void *buffer, size_t bytes);
 DSM_API ssize_t dsm_pread(int fd, void *buffer, size_t bytes, off_t offset);
 DSM_API ssize_t dsm_pwrite(int fd, const void *buffer, size_t bytes, off_t offset);
+
+/* ---- tasks, which move between hosts ---------------------------------------------------------------------------- */
+
+/* A task is one computation whose heap and stack are segments, so that it can stop in one process and go on in another,
+ * independently started process of the same binary, also on another host. The program is linked with -no-pie and a build id. It moves
+ * only where it says so, by dsm_task_yield(). What belongs to one process the task must not keep across that: variables of the
+ * program, thread-local ones and errno, FILE, locks, descriptors, jmp_bufs, addresses of libraries' data. */
+typedef struct dsm_task dsm_task;
+typedef void dsm_task_function(void *heap, uint64_t heap_bytes); /* ends by dsm_task_exit() */
+
+/* Makes the segments NAME/heap and NAME/stack (at least 128 KiB). -ENOTSUP: this program cannot have tasks; -EINVAL; else as
+ * dsm_segment_create. */
+DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *function,
+                            uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task);
+/* Runs it in the calling thread until it ends (1, *status, which may be NULL), or yields after dsm_task_stop() (0). What its stack
+ * holds, and 64 KiB below, is pinned meanwhile. -EDEADLK: this thread runs one already; -EBUSY: another runs it, or it is about to
+ * move; -ENOENT: it has ended; as dsm_swap_in. */
+DSM_API int dsm_task_run(dsm_task *task, int *status);
+DSM_API void dsm_task_stop(dsm_task *task); /* any thread, and signal handlers */
+/* In the task: here it may stop, and go on elsewhere. Outside of tasks it does nothing. */
+DSM_API void dsm_task_yield(void);
+DSM_API void dsm_task_exit(int status); /* in the task: it does not come back */
+/* Closes its segments, or deletes them when it has ended. The first error; it is gone all the same. NULL is 0. */
+DSM_API int dsm_task_destroy(dsm_task *task);
+
+/* Stops a task that does not run, before it moves: whoever touches its memory waits, clean pages leave memory, and dirty ones are
+ * being written when this returns. *bytes (may be NULL): of the capsule, exactly. After an error it is as before. -EBUSY: it runs, or
+ * a page is pinned; -EALREADY; -EDEADLK: called by a task; else as dsm_clean. Source: Vm_InitiateMigration. */
+DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes);
+/* Waits for all writes, parks the task on the server, and writes its capsule to fd (file, pipe or socket): sealed for the
+ * destination's public key (base64), single use, and worthless after so many seconds. From here on the capsule has the task. After
+ * an error the task is here and whole, or, where the server cannot be asked, dsm_migrate_abort() says. Source: Vm_EncapState. */
+DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, unsigned seconds);
+/* Takes a task out of its capsule: mapped at the same addresses, nothing fetched. key_file: the destination's private key. What
+ * is refused leaves all as it was: -EBADMSG no capsule, or altered; -ENODATA cut; -EKEYREJECTED for another key; -ETIME expired;
+ * -EALREADY used, or taken back; -EPROTONOSUPPORT newer; -ENOEXEC another binary; -EADDRINUSE; -EACCES, -EDQUOT. Source: Vm_DeencapState. */
+DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_task **task);
+/* At the source, after encap: nothing of the task is left here. Who still waits for its memory gets SIGSEGV. */
+DSM_API int dsm_migrate_finish(dsm_task *task);
+/* At the source: it goes on here. -DSM_EFENCED: somebody took it out of the capsule; dsm_migrate_finish() is what remains. */
+DSM_API int dsm_migrate_abort(dsm_task *task);
 
 /* ---- counters, threads, errors -------------------------------------------------------------------------------- */
 
