@@ -54,7 +54,7 @@ static void check_both(void)
 {
     for (uint64_t page = 0; page < PAGES; page++) {
         uint64_t first = page % 2 == 0 ? 1 : 0;
-        uint64_t here = page < 100 ? 2 : page < 200 ? 4 : page < 300 ? first : first;
+        uint64_t here = page < 100 ? 2 : page < 200 ? 4 : first;
         uint64_t there = page < 100 ? first : page < 200 ? 3 : page < 300 ? 5 : first;
         CHECK(value_of(source, page) == here, "source, page %lu", (unsigned long)page);
         CHECK(value_of(clone, page) == there, "clone, page %lu", (unsigned long)page);

@@ -2,6 +2,7 @@
 //
 // Process images change hands: park, commit, abort, expiry, each with what it refuses; across restarts of the server; a thousand
 // hops; into another principal's quota.
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -159,7 +160,6 @@ static void test_expiry(void **state)
     struct catalog_session *source = process(stage, SOURCE);
     struct catalog_session *destination = process(stage, DESTINATION);
     stage_image(stage, source);
-    struct catalog_image_request first = stage->image;
     assert_int_equal(park(stage, source), WIRE_OK);
     catalog_image_expire(world->catalog, world->now, TODAY + LIFETIME - 1);
     assert_int_equal(open_as(world, destination, "heap", true), WIRE_BUSY);
@@ -171,7 +171,7 @@ static void test_expiry(void **state)
     owned_by(stage, source);
     digest_of(2, stage->image.digest);
     assert_int_equal(park(stage, source), WIRE_OK);
-    first = stage->image;
+    const struct catalog_image_request first = stage->image;
     catalog_image_expire(world->catalog, world->now, TODAY + LIFETIME);
     assert_int_equal(open_as(world, destination, "heap", true), WIRE_OK); // takeable
     assert_int_equal(abort_image(stage, source), WIRE_FENCED);
@@ -275,14 +275,16 @@ static void test_another_principal(void **state)
 
 static unsigned file_count(const struct stage *stage, const char *folder)
 {
-    char command[256];
+    char path[256];
     unsigned count = 0;
-    (void)snprintf(command, sizeof command, "ls %s/%s | wc -l", stage->world->rig.directory,
-                   folder);
-    FILE *pipe = popen(command, "re");
-    assert_non_null(pipe);
-    assert_int_equal(fscanf(pipe, "%u", &count), 1);
-    (void)pclose(pipe);
+    rig_path(&stage->world->rig, folder, path);
+    DIR *directory = opendir(path);
+    const struct dirent *entry;
+    assert_non_null(directory);
+    while ((entry = readdir(directory)) != NULL) {
+        count += entry->d_name[0] != '.' ? 1 : 0;
+    }
+    (void)closedir(directory);
     return count;
 }
 
