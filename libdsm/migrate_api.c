@@ -190,7 +190,7 @@ static int hold_all(dsm_segment *const *segments, const struct image_answer *ans
                     ? 0
                     : failure_set(failure, -EBADMSG, "The server's answer has no sense.");
     for (uint32_t i = 0; i < PARTS && error == 0; i++) {
-        error = hold(segments[i], &answer->segments[i]);
+        error = segments[i] == NULL ? -EINVAL : hold(segments[i], &answer->segments[i]);
     }
     return error;
 }

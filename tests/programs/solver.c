@@ -83,6 +83,7 @@ static void solve(void *heap, uint64_t heap_bytes)
     for (uint64_t number = 0; number < plate->sweeps; number++) {
         sweep(again, number);
     }
+    // NOLINTNEXTLINE: to the last bit
     bool same = memcmp(plate->cells, again->cells, sizeof plate->cells) == 0;
     printf("centre %.9f after %llu sweeps: %s\n", plate->cells[0][SIDE / 2][SIDE / 2],
            (unsigned long long)plate->done, same ? "verified" : "WRONG");
@@ -241,13 +242,18 @@ static int hop(dsm *session, dsm_task *task)
     return task != NULL ? dsm_task_destroy(task) : 0;
 }
 
+static unsigned long number(const char *text)
+{
+    return text != NULL ? strtoul(text, NULL, 10) : 0;
+}
+
 static error_t parse(int key, char *argument, struct argp_state *state)
 {
     char *colon = argument != NULL ? strchr(argument, ':') : NULL;
     switch (key) {
     case 'l':
         options.listen = (struct sockaddr_in){.sin_family = AF_INET,
-                                              .sin_port = htons((uint16_t)atoi(argument))};
+                                              .sin_port = htons((uint16_t)number(argument))};
         return 0;
     case 'n':
         if (colon == NULL) {
@@ -256,7 +262,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         }
         *colon = 0;
         options.next = (struct sockaddr_in){.sin_family = AF_INET,
-                                            .sin_port = htons((uint16_t)atoi(colon + 1))};
+                                            .sin_port = htons((uint16_t)number(colon + 1))};
         return inet_pton(AF_INET, argument, &options.next.sin_addr) == 1 ? 0 : EINVAL;
     case 'k':
         options.key = argument;
@@ -265,7 +271,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         options.next_key = argument;
         return 0;
     case 'm':
-        options.ms = (unsigned)atoi(argument);
+        options.ms = (unsigned)number(argument);
         return 0;
     case 's':
         options.start = true;
