@@ -38,5 +38,7 @@ try() { # PAGE
 pages=("$e2e_root"/libdsm/man/*.scd)
 [ ${#pages[@]} -ge 8 ] || fail "the pages are not found"
 for page in "${pages[@]}"; do
-    try "$page"
+    if [ "${page##*/}" != dsm_probes.7.scd ]; then # its examples are bpftrace's: stat_bpftrace.sh
+        try "$page"
+    fi
 done

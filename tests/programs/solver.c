@@ -277,7 +277,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         options.start = true;
         return 0;
     case 'w':
-        options.sweeps = strtoull(argument, NULL, 10);
+        options.sweeps = argument != NULL ? strtoull(argument, NULL, 10) : 0;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
