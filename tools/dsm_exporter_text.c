@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What dsm_exporter says: names, made of the counters' by one rule, and the samples of all groups. A counter of bytes ends in
-// _bytes, since that is where Prometheus looks for a unit (bytes_read becomes read_bytes); a sum of what happened ends in
-// _total. All else is declared in exporter.def.
+// _bytes, since that is where Prometheus looks for a unit (bytes_read becomes read_bytes); one of nanoseconds is told in
+// seconds; a sum of what happened ends in _total. All else is declared in exporter.def.
 //
 // A group that is sent to its end has series all the same: a counter that vanished could not be told from one that is not
 // scraped.
@@ -38,17 +38,36 @@ struct group_labels { // of one group
     size_t count;
 };
 
+static const struct unit {
+    const char *name; // as counters.def has it
+    const char *word; // in counters' names
+    const char *base; // in samples' names: Prometheus wants base units
+    double factor;
+} units[] = {{"bytes", "bytes_", "bytes_", 1}, {"nanoseconds", "ns_", "seconds_", 1e-9}};
+
+// NULL: it counts things.
+static const struct unit *unit_of(size_t counter)
+{
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        if (strcmp(stat_counters[counter].unit, units[i].name) == 0) {
+            return &units[i];
+        }
+    }
+    return NULL;
+}
+
 // The unit goes to the end from wherever it stands among the words of the counter's name.
 static void name_counter(size_t counter, char name[FAMILY_BYTES])
 {
-    char words[FAMILY_BYTES - sizeof "dsm__bytes_total"];
-    bool of_bytes = strcmp(stat_counters[counter].unit, "bytes") == 0;
+    char words[FAMILY_BYTES - sizeof "dsm__seconds_total"];
+    const struct unit *unit = unit_of(counter);
     (void)snprintf(words, sizeof words, "%s_", stat_counters[counter].name);
-    char *unit = of_bytes ? strstr(words, "bytes_") : NULL;
-    if (unit != NULL && (unit == words || unit[-1] == '_')) {
-        memmove(unit, unit + 6, strlen(unit + 6) + 1);
+    char *at = unit != NULL ? strstr(words, unit->word) : NULL;
+    if (at != NULL && (at == words || at[-1] == '_')) {
+        size_t length = strlen(unit->word);
+        memmove(at, at + length, strlen(at + length) + 1);
     }
-    (void)snprintf(name, FAMILY_BYTES, "dsm_%s%s%s", words, of_bytes ? "bytes_" : "",
+    (void)snprintf(name, FAMILY_BYTES, "dsm_%s%s%s", words, unit != NULL ? unit->base : "",
                    stat_counters[counter].level ? "" : "total");
     if (name[strlen(name) - 1] == '_') {
         name[strlen(name) - 1] = '\0';
@@ -80,6 +99,23 @@ static void say_numbers(struct metrics_text *text, const struct exporter_groups 
         memcpy(&number, (const char *)group + offset, sizeof number);
         label(group, &labels);
         metrics_number(text, labels.all, labels.count, number);
+    }
+}
+
+static void say_counter(struct metrics_text *text, const struct exporter_groups *groups,
+                        size_t counter)
+{
+    size_t offset = offsetof(struct exporter_group, counters) + counter * sizeof(uint64_t);
+    const struct unit *unit = unit_of(counter);
+    if (unit == NULL || unit->factor == 1) {
+        say_numbers(text, groups, offset);
+        return;
+    }
+    for (const struct exporter_group *group = groups->first; group != NULL; group = group->next) {
+        struct group_labels labels;
+        label(group, &labels);
+        metrics_real(text, labels.all, labels.count,
+                     (double)group->counters[counter] * unit->factor);
     }
 }
 
@@ -126,7 +162,7 @@ void exporter_say(struct metrics_text *text, const struct exporter_groups *group
         name_counter(i, name);
         metrics_family(text, name, stat_counters[i].level ? METRICS_GAUGE : METRICS_COUNTER,
                        stat_counters[i].meaning);
-        say_numbers(text, groups, offsetof(struct exporter_group, counters) + i * sizeof(uint64_t));
+        say_counter(text, groups, i);
     }
 }
 

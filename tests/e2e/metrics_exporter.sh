@@ -43,7 +43,7 @@ counters_are() {
         is "$sample$group" $((number * $1))
         grep -qx "# TYPE $sample $type" "$page" || fail "$sample is no $type"
         case $sample in
-        dsm_"$name" | dsm_"$name"_total | *_bytes | *_bytes_total) ;;
+        dsm_"$name" | dsm_"$name"_total | *_bytes | *_bytes_total | *_seconds_total) ;;
         *) fail "$sample is served for $name" ;;
         esac
         seen=$((seen + 1))

@@ -159,6 +159,7 @@ static void names(void **state)
         "dsm_resident_bytes",
         "dsm_resident_peak_bytes",
         "dsm_migrate_before_bytes_total",
+        "dsm_migrate_freeze_seconds_total",
         "dsm_open_pages",
         "dsm_fault_duration_seconds",
         "dsm_sessions_total",
@@ -170,6 +171,8 @@ static void names(void **state)
     (void)state;
     advance(&one, 3, 0, false);
     look(&groups, &one, 1, false);
+    assert_non_null(groups.first);
+    groups.first->counters[STAT_COUNTER_migrate_freeze_ns] = 1500000000;
     exporter_say(&text, &groups, &facts);
     assert_false(text.failed);
     char *copy = strndup(text.bytes, text.used);
@@ -181,6 +184,9 @@ static void names(void **state)
             fail_msg("there is no %s", expected[i]);
         }
     }
+    const char *freeze = strstr(copy, "\ndsm_migrate_freeze_seconds_total{");
+    assert_non_null(freeze);
+    assert_memory_equal(strchr(freeze, '}'), "} 1.5\n", 6); // seconds
     assert_non_null(strstr(copy, "dsm_swap_in_calls_total{program=\"a\\\"b\",user=\""));
     free(copy);
     free(text.bytes);
