@@ -6,7 +6,7 @@
 # query of the dashboard is answered, every alert can be evaluated, and DsmdDown knows when dsmd is gone.
 # In a space of process numbers of its own: the exporter shows every program of a user, other tests' too.
 if [ "$(id -u)" -eq 0 ] && [ -z "${DSM_TEST_ALONE:-}" ]; then
-    DSM_TEST_ALONE=1 exec unshare --pid --fork --kill-child --mount-proc "$0" "$@"
+    DSM_TEST_ALONE=$$ exec unshare --pid --fork --kill-child --mount-proc "$0" "$@"
 fi
 # shellcheck source=tests/e2e/metrics_lib.sh
 . "$(dirname "$0")/metrics_lib.sh"
