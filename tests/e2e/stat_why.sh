@@ -53,7 +53,7 @@ explained() { # prints how much
 
 for attempt in 1 2 3; do # what else runs here may come between the two clocks
     start_subject "${command[@]}"
-    watch why 100 1
+    watch why 100 1 --pid "$subject_pid"
     go
     end_watch
     finish
