@@ -106,38 +106,56 @@ static void fence_all(struct catalog *catalog, const struct catalog_image *image
     }
 }
 
+// Of an image whose members this session has: what its next file says of them.
+static enum wire_status begin_change(struct catalog *catalog, struct catalog_session *session,
+                                     const struct catalog_image_request *request,
+                                     struct catalog_image **image, struct store_image *file,
+                                     struct failure *failure)
+{
+    enum wire_status status = image_check_members(catalog, session, request, failure);
+    if (status != WIRE_OK) {
+        return status;
+    }
+    int error = image_get(catalog, request->image, session->account->principal, image);
+    if (error != 0) {
+        return no_more(failure, error);
+    }
+    fill_file(catalog, session, request, file);
+    return WIRE_OK;
+}
+
+// The file decides; from then on the epochs before it are refused. An image that was made for it goes with a failure.
+static enum wire_status end_change(struct catalog *catalog, struct catalog_image *image,
+                                   struct store_image *file, struct failure *failure)
+{
+    bool fresh = image->file.state == 0;
+    enum wire_status status = image_decide(catalog, image, file, failure);
+    if (status == WIRE_OK) {
+        fence_all(catalog, image);
+    } else if (fresh) {
+        image_drop(catalog, image);
+    }
+    return status;
+}
+
 static enum wire_status park_new(struct catalog *catalog, struct catalog_session *session,
                                  const struct catalog_image_request *request, uint64_t unix_ms,
                                  struct catalog_image **parked, struct failure *failure)
 {
     struct catalog_image *image = NULL;
     struct store_image file;
-    enum wire_status status = image_check_members(catalog, session, request, failure);
+    enum wire_status status = begin_change(catalog, session, request, &image, &file, failure);
     if (status != WIRE_OK) {
         return status;
     }
-    int error = image_get(catalog, request->image, session->account->principal, &image);
-    if (error != 0) {
-        return no_more(failure, error);
-    }
-    fill_file(catalog, session, request, &file);
     file.state = STORE_IMAGE_PARKED;
     file.expires_ms = unix_ms + request->lifetime_ms;
     memcpy(file.digest, request->digest, sizeof file.digest);
     const char *destination =
         request->principal[0] != '\0' ? request->principal : session->account->principal;
     (void)snprintf(file.destination, sizeof file.destination, "%s", destination);
-    bool fresh = image->file.state == 0;
-    status = image_decide(catalog, image, &file, failure);
-    if (status != WIRE_OK) {
-        if (fresh) {
-            image_drop(catalog, image);
-        }
-        return status;
-    }
-    fence_all(catalog, image);
     *parked = image;
-    return WIRE_OK;
+    return end_change(catalog, image, &file, failure);
 }
 
 static enum wire_status park_locked(struct catalog *catalog, struct catalog_session *session,
@@ -364,30 +382,16 @@ static enum wire_status abort_whole(struct catalog *catalog, struct catalog_sess
 {
     struct catalog_image *image = NULL;
     struct store_image file;
-    enum wire_status status = image_check_members(catalog, session, request, failure);
+    enum wire_status status = begin_change(catalog, session, request, &image, &file, failure);
     if (status != WIRE_OK) {
         return status;
     }
-    int error = image_get(catalog, request->image, session->account->principal, &image);
-    if (error != 0) {
-        return no_more(failure, error);
-    }
-    fill_file(catalog, session, request, &file);
     file.state = STORE_IMAGE_RETURNED;
     file.expires_ms = unix_ms;
     memcpy(file.owner, session->instance, sizeof file.owner);
     memcpy(file.owner_name, session->holder, sizeof file.owner_name);
-    bool fresh = image->file.state == 0;
-    status = image_decide(catalog, image, &file, failure);
-    if (status != WIRE_OK) {
-        if (fresh) {
-            image_drop(catalog, image);
-        }
-        return status;
-    }
-    fence_all(catalog, image); // held again with the new epochs at once
     *result = image;
-    return WIRE_OK;
+    return end_change(catalog, image, &file, failure); // held again with the new epochs at once
 }
 
 static enum wire_status abort_locked(struct catalog *catalog, struct catalog_session *session,

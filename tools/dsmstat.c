@@ -117,7 +117,7 @@ static void check(const struct arguments *arguments, struct argp_state *state)
         argp_error(state, "--total is for counters: %s shows the sum anyway",
                    arguments->subject->word);
     }
-    if (!watches && (options->segment != NULL || options->library != NULL ||
+    if (!watches && (options->segment != NULL || options->library_file != NULL ||
                      (!server && options->server != NULL))) {
         argp_error(state, "--segment, --server and --library are for hist, heat, why and trace");
     }
@@ -158,7 +158,7 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         choose_format(&arguments->options, STAT_CSV, state);
         return 0;
     case OPTION_LIBRARY:
-        arguments->options.library = argument;
+        arguments->options.library_file = argument;
         return 0;
     case OPTION_SEGMENT:
         arguments->options.segment = argument;

@@ -39,7 +39,7 @@ struct stat_options {
     enum stat_format format;
     bool total, all;
     pid_t pid; // 0: all that may be seen
-    const char *server, *segment, *library;
+    const char *server, *segment, *library_file;
     double interval_s; // 0: once
     uint64_t count;    // of samples; UINT64_MAX: until interrupted
 };

@@ -275,8 +275,8 @@ static void look(struct attacher *attacher)
     int error = 0;
     if (!attacher->begun) {
         error = seen_attach_kernel(attacher->seen, &failure);
-        if (error == 0 && attacher->options->library != NULL) {
-            meet_path(attacher, attacher->options->library, true);
+        if (error == 0 && attacher->options->library_file != NULL) {
+            meet_path(attacher, attacher->options->library_file, true);
         }
         if (error == 0 && attacher->options->pid == 0) {
             meet_installed(attacher);

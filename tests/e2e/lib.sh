@@ -12,6 +12,7 @@
 #   client SECONDS PROGRAM ARG...   as an unprivileged user (when we are root), output into $client_log as well
 #   start_client SECONDS PROGRAM..  the same in the background, in $client_pid; wait_client takes its exit code
 #   wait_until SECONDS COMMAND...   polls; fails when the time is over
+#   start_manager                   a stand-in for the service manager at $work/manager; what it is told: $work/told
 #   fail TEXT | skip TEXT
 #
 # From the environment: DSM_BUILD (the build directory), DSM_FAULT_LANES.
@@ -115,6 +116,22 @@ clear_stale() {
             esac
         fi
     done
+}
+
+# The service manager's end of the socket, $work/manager: every message into $work/told, line by line.
+start_manager() {
+    cat >"$work/manager.py" <<'END'
+import socket, sys
+manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+manager.bind(sys.argv[1])
+with open(sys.argv[2], "a", buffering=1) as told:
+    while True:
+        told.write(manager.recv(4096).decode() + "\n")
+END
+    : >"$work/told"
+    setpriv --pdeathsig TERM python3 "$work/manager.py" "$work/manager" "$work/told" &
+    pids+=($!)
+    wait_until 20 test -S "$work/manager" || fail "the stand-in of the service manager does not start"
 }
 
 # The store lies in memory where there is room for it.

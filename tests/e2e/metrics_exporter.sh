@@ -54,19 +54,7 @@ counters_are() {
 
 "$build/bin/dsm_exporter" --list >"$work/list"
 awk -F '\t' '$1 == "dsm_swap_in_calls_total" { inside = 1 } inside { print $1, $2 }' "$work/list" >"$work/counters"
-# The service manager's end of the socket: every message into a file, line by line.
-cat >"$work/manager.py" <<'END'
-import socket, sys
-manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-manager.bind(sys.argv[1])
-with open(sys.argv[2], "a", buffering=1) as told:
-    while True:
-        told.write(manager.recv(4096).decode() + "\n")
-END
-: >"$work/told"
-setpriv --pdeathsig TERM python3 "$work/manager.py" "$work/manager" "$work/told" &
-pids+=($!)
-wait_until 20 test -S "$work/manager" || fail "the stand-in of the service manager does not start"
+start_manager
 
 told() { # LINE; where it was built without libsystemd, nothing is
     ! grep -q libsystemd <<<"$libraries" || wait_until 20 grep -qx "$1" "$work/told"

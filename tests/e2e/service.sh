@@ -8,19 +8,7 @@ need_programs dsmd dsmctl pagecheck
 command -v python3 >/dev/null || skip "needs python3"
 make_keys
 
-# The service manager's end of the socket: every message into a file, line by line.
-cat >"$work/manager.py" <<'END'
-import socket, sys
-manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-manager.bind(sys.argv[1])
-with open(sys.argv[2], "a", buffering=1) as told:
-    while True:
-        told.write(manager.recv(4096).decode() + "\n")
-END
-: >"$work/told"
-setpriv --pdeathsig TERM python3 "$work/manager.py" "$work/manager" "$work/told" &
-pids+=($!)
-wait_until 20 test -S "$work/manager" || fail "the stand-in of the service manager does not start"
+start_manager
 export NOTIFY_SOCKET=$work/manager
 : >"$work/dsmd.log"
 JOURNAL_STREAM=$(stat -c %d:%i "$work/dsmd.log")
