@@ -40,6 +40,15 @@
         popq %rbp
         .endm
 
+        .macro leave_host       /* rdi: s */
+        save_registers
+        movq %rsp, HOST_SP(%rdi)
+        movq GUARD, %rax
+        movq %rax, HOST_GUARD(%rdi)
+        movq TASK_GUARD(%rdi), %rax
+        movq %rax, GUARD
+        .endm
+
         .macro procedure name, seen=hidden
         .globl \name
         .ifc \seen, hidden
@@ -53,12 +62,7 @@
 
         /* task_switch_begin(rdi: s, rsi: top, rdx: function, rcx: heap, r8: heap_bytes) */
         procedure task_switch_begin
-        save_registers
-        movq %rsp, HOST_SP(%rdi)
-        movq GUARD, %rax
-        movq %rax, HOST_GUARD(%rdi)
-        movq TASK_GUARD(%rdi), %rax
-        movq %rax, GUARD
+        leave_host
         movq %rsi, %rsp
         movq %rdx, %rax
         movq %rcx, %rdi
@@ -70,12 +74,7 @@
 
         /* task_switch_enter(rdi: s) */
         procedure task_switch_enter
-        save_registers
-        movq %rsp, HOST_SP(%rdi)
-        movq GUARD, %rax
-        movq %rax, HOST_GUARD(%rdi)
-        movq TASK_GUARD(%rdi), %rax
-        movq %rax, GUARD
+        leave_host
         movq TASK_SP(%rdi), %rsp
         restore_registers
         ret
