@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kernel's side (dsm.bpf.c) and dsmstat share. Times in ns; LATENCY_ buckets are those of libdsm/stat/latency.h. */
+/* What the kernel's side (dsm.bpf.c) and dsmstat share. Times in ns; LATENCY_ buckets are those of rpc/latency.h. */
 #ifndef BPF_DSM_EVENTS_H
 #define BPF_DSM_EVENTS_H
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "libdsm/stat/latency.h"
+#include "rpc/latency.h"
 
 enum { METRICS_TEXT_MOST_BYTES = 8 << 20 };
 

@@ -5,7 +5,7 @@
 #ifndef SERVER_TALLY_H
 #define SERVER_TALLY_H
 
-#include "libdsm/stat/latency.h"
+#include "rpc/latency.h"
 #include "rpc/wire.h"
 
 enum { TALLY_OPS = WIRE_LAST_OP + 1 }; // by enum wire_op; 0 is any other

@@ -18,10 +18,10 @@
 #include "libdsm/pager/fault_record.h"
 #include "libdsm/policy/read_ahead.h"
 #include "libdsm/policy/replacement.h"
-#include "libdsm/stat/latency.h"
 #include "libdsm/sync/futex.h"
 #include "libdsm/sync/lock.h"
 #include "libdsm/trap/trap.h"
+#include "rpc/latency.h"
 
 enum {
     PAGER_SEGMENTS = LIMIT_SESSION_SEGMENTS,

@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "libdsm/stat/latency.h"
 #include "libdsm/stat/stat.h"
+#include "rpc/latency.h"
 
 #define STAT_PAGE_NAME "dsm-stat"
 #define STAT_PAGE_MAGIC 0x746174732d6d7364ULL // "dsm-stat"

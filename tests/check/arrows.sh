@@ -15,15 +15,15 @@ libdsm/sync:
 libdsm/page:     libdsm/sync
 libdsm/policy:   libdsm/sync/invariant.h
 libdsm/trap:     libdsm/sync
-libdsm/stat:     libdsm/sync libdsm/include rpc/probe.h
+libdsm/stat:     libdsm/sync libdsm/include rpc/probe.h rpc/latency.h
 libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc
-libdsm/pager:    libdsm/settings.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
+libdsm/pager:    libdsm/settings.h rpc/latency.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
 libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include rpc/noise.h rpc/keyfile.h rpc/wire.h rpc/limits.h rpc/failure.h rpc/deadline.h
 libdsm/task:     libdsm/session_api.h libdsm/error.h libdsm/sync libdsm/migrate libdsm/include rpc/limits.h rpc/failure.h
 libdsm/.:        libdsm rpc
 rpc:
-metrics:         rpc/failure.h libdsm/stat/latency.h
-server:          rpc metrics libdsm/stat/latency.h
+metrics:         rpc/failure.h rpc/latency.h
+server:          rpc metrics
 tools:           rpc metrics server/ready.h server/config.h libdsm/settings.h libdsm/sync libdsm/stat libdsm/backing libdsm/include libdsm/migrate/capsule.h server/store bpf/dsm_events.h
 bpf:             libdsm/stat/fault_parts.h
 tests:           rpc server metrics libdsm tools bpf

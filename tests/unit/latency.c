@@ -2,7 +2,7 @@
 //
 // The histogram of latencies against the samples themselves, sorted: percentiles by nearest rank are at most 1/16 off between 2^10
 // and 2^34 ns. And its buckets: each begins where the one before ends, and none is wider than 1/8 of where it begins.
-#include "libdsm/stat/latency.h"
+#include "rpc/latency.h"
 
 #include <pthread.h>
 #include <setjmp.h>

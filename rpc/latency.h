@@ -2,8 +2,8 @@
 //
 // How long things took: a histogram with buckets of 1/8 of a power of two. Added to from any thread and from the fault's
 // handler, without locks. The layout of the buckets is public (dsm_latency in dsm.h) and is read by dsmstat.
-#ifndef LIBDSM_STAT_LATENCY_H
-#define LIBDSM_STAT_LATENCY_H
+#ifndef RPC_LATENCY_H
+#define RPC_LATENCY_H
 
 #include <stdatomic.h>
 #include <stddef.h>

@@ -10,7 +10,7 @@
 // that a program's users notice).
 //
 // Readers copy bucket by bucket while others add: a percentile may miss what was added meanwhile, no more.
-#include "libdsm/stat/latency.h"
+#include "rpc/latency.h"
 
 size_t latency_bucket_of(uint64_t ns)
 {
