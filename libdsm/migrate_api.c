@@ -17,13 +17,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "libdsm/backing/control_image.h"
 #include "libdsm/error.h"
 #include "libdsm/migrate/image.h"
 #include "libdsm/migrate/pages.h"
+#include "libdsm/migrate_owner.h"
 #include "libdsm/task/task.h"
 
 enum { PARTS = 2, SEND_MS = 60000 }; // heap and stack
@@ -39,13 +39,6 @@ static int refuse(const dsm_task *task, int error, const char *text)
 {
     struct failure failure;
     return say(task, failure_set(&failure, error, "%s", text), &failure);
-}
-
-static uint64_t wall_clock_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static int outside(const dsm_task *task)
@@ -112,7 +105,7 @@ static void describe(dsm_task *task)
     image_describe(task->image, capsule);
     task_encode(task, capsule);
     noise_random(capsule->token, sizeof capsule->token);
-    capsule->created_ms = wall_clock_ms();
+    capsule->created_ms = owner_clock_ms();
     (void)snprintf(capsule->source, sizeof capsule->source, "%s (pid %d)", host, getpid());
     for (char *at = capsule->source; *at != 0; at++) {
         *at = (char)(*at < ' ' || *at > '~' ? '?' : *at);
@@ -164,44 +157,11 @@ static struct image_request request_of(const dsm_task *task)
     return request;
 }
 
-static void unlist(dsm_task *task)
-{
-    for (uint32_t i = 0; i < PARTS; i++) {
-        session_unlist(&task->session->session, &segment_of(task, i)->segment.backing);
-    }
-}
-
-// What the server says of a segment that this session has again, or for the first time.
-static int hold(dsm_segment *segment, const struct control_segment *info)
-{
-    struct backing_segment *backing = &segment->segment.backing;
-    atomic_store(&backing->epoch, info->epoch);
-    atomic_store(&backing->next_version, info->highest + 1);
-    atomic_store(&backing->acknowledged, info->highest);
-    atomic_store(&backing->fate, BACKING_WELL);
-    return session_list(&segment->session->session, backing, segment->segment.name, true);
-}
-
-// The server's answer for all of them.
-static int hold_all(dsm_segment *const *segments, const struct image_answer *answer,
-                    struct failure *failure)
-{
-    int error = answer->count == PARTS
-                    ? 0
-                    : failure_set(failure, -EBADMSG, "The server's answer has no sense.");
-    for (uint32_t i = 0; i < PARTS && error == 0; i++) {
-        error = segments[i] == NULL ? -EINVAL : hold(segments[i], &answer->segments[i]);
-    }
-    return error;
-}
-
 static int take_back(dsm_task *task, struct failure *failure)
 {
-    struct image_answer answer;
     const struct image_request request = request_of(task);
     dsm_segment *const segments[PARTS] = {task->heap, task->stack};
-    int error = control_image_abort(&task->session->session, &request, &answer, failure);
-    error = error != 0 ? error : hold_all(segments, &answer, failure);
+    int error = owner_take_back(task->session, segments, PARTS, &request, failure);
     if (error == 0) {
         task->parked = false;
         make_whole(task);
@@ -213,8 +173,9 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
 {
     struct image_answer answer;
     const struct image_request request = request_of(task);
-    unlist(task);        // a connection that comes again must not open them
-    task->parked = true; // as far as one can know
+    dsm_segment *const segments[PARTS] = {task->heap, task->stack};
+    owner_set_away(segments, PARTS, true); // a connection that comes again must not open them
+    task->parked = true;                   // as far as one can know
     int error = control_image_park(&task->session->session, &request, task->capsule->token,
                                    seconds * 1000U, "", &answer, failure);
     if (error != 0) {
@@ -365,33 +326,6 @@ static int map_all(dsm *session, const struct capsule *capsule, dsm_segment **se
     return error;
 }
 
-static bool as_said(const struct capsule_segment *from, const struct control_segment *info)
-{
-    uint64_t none = 0;
-    for (uint32_t i = 0; i < from->run_count; i++) {
-        none += from->runs[i].place == CAPSULE_NONE ? from->runs[i].pages : 0;
-    }
-    return info->id == from->id && info->base == from->base &&
-           info->page_bytes == from->page_bytes && info->bytes == from->pages * from->page_bytes &&
-           info->none_pages == none;
-}
-
-static int commit(dsm *session, const struct capsule *capsule, dsm_segment **segments,
-                  struct failure *failure)
-{
-    struct image_answer answer;
-    int error =
-        control_image_commit(&session->session, capsule->image, capsule->token, &answer, failure);
-    for (uint32_t i = 0; i < PARTS && i < answer.count && error == 0; i++) {
-        if (!as_said(&capsule->segments[i], &answer.segments[i])) {
-            error =
-                failure_set(failure, -EBADMSG, "The server and the capsule disagree on segment %s.",
-                            capsule->segments[i].name);
-        }
-    }
-    return error != 0 ? error : hold_all(segments, &answer, failure);
-}
-
 // Everything but reading the capsule.
 static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
                   struct failure *failure)
@@ -402,7 +336,7 @@ static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
     error = error != 0 ? error : map_all(session, capsule, segments, failure);
     error = error != 0 ? error
                        : task_decode(session, capsule, segments[0], segments[1], &made, failure);
-    error = error != 0 ? error : commit(session, capsule, segments, failure);
+    error = error != 0 ? error : owner_commit(session, segments, PARTS, capsule, failure);
     if (error != 0) {
         for (uint32_t i = 0; i < PARTS; i++) {
             if (segments[i] != NULL) {
@@ -436,7 +370,7 @@ DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_
     }
     error = keyfile_load(key_file, &identity, &failure);
     error = error != 0 ? error : capsule_read_facts(&stream, &facts, &failure);
-    error = error != 0 ? error : capsule_expired(&facts, wall_clock_ms(), &failure);
+    error = error != 0 ? error : capsule_expired(&facts, owner_clock_ms(), &failure);
     error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, &failure);
     error = error != 0 ? error : capsule_descriptor_end(&descriptor, &failure);
     error = error != 0 ? error : arrive(session, capsule, task, &failure);

@@ -80,7 +80,8 @@ static int resume_all(struct session *session, struct backing_lane *lane, bool s
     (void)pthread_mutex_lock(&session->lock);
     for (int i = 0; i < LIMIT_SESSION_SEGMENTS && error == 0; i++) {
         struct session_segment *listed = &session->segments[i];
-        if (listed->segment == NULL || atomic_load(&listed->segment->fate) != BACKING_WELL) {
+        if (listed->segment == NULL || listed->away ||
+            atomic_load(&listed->segment->fate) != BACKING_WELL) {
             continue;
         }
         if (same_store) {
@@ -89,11 +90,12 @@ static int resume_all(struct session *session, struct backing_lane *lane, bool s
             meet(session, listed->segment, BACKING_LOST);
         }
     }
-    (void)pthread_mutex_unlock(&session->lock);
-    if (error == 0) {
+    if (error ==
+        0) { // under the lock: whoever lists a segment sees whether this time passed it over
         (void)atomic_fetch_add(&session->backing.resumed, 1);
         sync_wake(&session->backing.resumed, INT_MAX);
     }
+    (void)pthread_mutex_unlock(&session->lock);
     return error;
 }
 
@@ -207,8 +209,8 @@ static void *keep(void *argument)
 
 // ---- start and stop ----
 
-int session_list(struct session *session, struct backing_segment *segment, const char *name,
-                 bool write)
+static int list(struct session *session, struct backing_segment *segment, const char *name,
+                bool write, bool away)
 {
     int error = -EMFILE;
     (void)pthread_mutex_lock(&session->lock);
@@ -217,6 +219,7 @@ int session_list(struct session *session, struct backing_segment *segment, const
         if (listed->segment == NULL) {
             listed->segment = segment;
             listed->write = write;
+            listed->away = away;
             strncpy(listed->name, name, sizeof listed->name - 1);
             error = 0;
             break;
@@ -224,6 +227,28 @@ int session_list(struct session *session, struct backing_segment *segment, const
     }
     (void)pthread_mutex_unlock(&session->lock);
     return error;
+}
+
+int session_list(struct session *session, struct backing_segment *segment, const char *name,
+                 bool write)
+{
+    return list(session, segment, name, write, false);
+}
+
+int session_list_away(struct session *session, struct backing_segment *segment, const char *name)
+{
+    return list(session, segment, name, true, true);
+}
+
+void session_set_away(struct session *session, struct backing_segment *segment, bool away)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    for (int i = 0; i < LIMIT_SESSION_SEGMENTS; i++) {
+        if (session->segments[i].segment == segment) {
+            session->segments[i].away = away;
+        }
+    }
+    (void)pthread_mutex_unlock(&session->lock);
 }
 
 void session_unlist(struct session *session, struct backing_segment *segment)

@@ -33,6 +33,7 @@ struct session {
         struct backing_segment *segment;
         char name[LIMIT_SEGMENT_NAME_BYTES];
         bool write;
+        bool away; // on its way to another process, or from one: not opened again
     } segments[LIMIT_SESSION_SEGMENTS];
     void (*fate_met)(void *context,
                      struct backing_segment *segment); // from the keeper: wake its waiters
@@ -51,5 +52,8 @@ void session_cancel(struct session *session);
 int session_list(struct session *session, struct backing_segment *segment, const char *name,
                  bool write);
 void session_unlist(struct session *session, struct backing_segment *segment);
+// Listed from now on, for writing, but away: nothing can fail when it is here.
+int session_list_away(struct session *session, struct backing_segment *segment, const char *name);
+void session_set_away(struct session *session, struct backing_segment *segment, bool away);
 
 #endif

@@ -116,38 +116,51 @@ static int prepare(struct seal *seal, const uint8_t header[CAPSULE_HEADER_BYTES]
 
 // ---- writing
 
-static int write_records(struct seal *seal, const uint8_t *body, uint64_t bytes,
-                         const struct capsule_stream *stream)
+static int seal_records(struct seal *seal, const uint8_t *body, uint64_t bytes, uint8_t *to)
 {
     int error = 0;
     for (uint64_t at = 0; at < bytes && error == 0;) {
         size_t piece = bytes - at < LIMIT_RECORD_DATA_BYTES ? (size_t)(bytes - at)
                                                             : (size_t)LIMIT_RECORD_DATA_BYTES;
-        error = noise_seal(seal->cipher, body + at, piece, seal->record);
-        error = error != 0 ? error
-                           : stream->put(stream->context, seal->record, piece + LIMIT_SEAL_BYTES);
+        error = noise_seal(seal->cipher, body + at, piece, to);
+        to += piece + LIMIT_SEAL_BYTES;
         at += piece;
     }
     return error;
 }
 
+// Header, opening and records, one behind the other.
+static int seal_all(const struct capsule_facts *facts, const uint8_t *body, uint8_t *to)
+{
+    struct seal seal;
+    size_t written = 0;
+    uint8_t *opening = to + CAPSULE_HEADER_BYTES;
+    capsule_header_encode(facts, to);
+    int error = prepare(&seal, to, facts->destination, NULL);
+    error = error != 0 ? error
+                       : noise_handshake_write(seal.handshake, NULL, 0, opening,
+                                               CAPSULE_OPENING_BYTES, &written);
+    error = error != 0 ? error : noise_handshake_split(seal.handshake, seal.cipher, seal.unused);
+    error = error != 0
+                ? error
+                : seal_records(&seal, body, facts->body_bytes, opening + CAPSULE_OPENING_BYTES);
+    release(&seal);
+    return error;
+}
+
+// In one piece: of a socket's small writes each would wait until the one before it is acknowledged.
 static int write_sealed(const struct capsule_facts *facts, const uint8_t *body,
                         const struct capsule_stream *stream)
 {
-    struct seal seal;
-    uint8_t header[CAPSULE_HEADER_BYTES];
-    uint8_t opening[CAPSULE_OPENING_BYTES];
-    size_t written = 0;
-    capsule_header_encode(facts, header);
-    int error = prepare(&seal, header, facts->destination, NULL);
-    error = error != 0
-                ? error
-                : noise_handshake_write(seal.handshake, NULL, 0, opening, sizeof opening, &written);
-    error = error != 0 ? error : noise_handshake_split(seal.handshake, seal.cipher, seal.unused);
-    error = error != 0 ? error : stream->put(stream->context, header, sizeof header);
-    error = error != 0 ? error : stream->put(stream->context, opening, sizeof opening);
-    error = error != 0 ? error : write_records(&seal, body, facts->body_bytes, stream);
-    release(&seal);
+    const size_t bytes =
+        CAPSULE_HEADER_BYTES + CAPSULE_OPENING_BYTES + wire_sealed_bytes((size_t)facts->body_bytes);
+    uint8_t *sealed = malloc(bytes);
+    if (sealed == NULL) {
+        return -ENOMEM;
+    }
+    int error = seal_all(facts, body, sealed);
+    error = error != 0 ? error : stream->put(stream->context, sealed, bytes);
+    free(sealed);
     return error;
 }
 
