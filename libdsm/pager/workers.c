@@ -393,5 +393,5 @@ void pager_stop(struct pager *pager)
     for (uint32_t i = 0; i < pager->thread_count; i++) {
         (void)pthread_join(pager->threads[i], NULL);
     }
-    (void)munmap(pager->replacement.frames, pager->replacement.count * sizeof(struct frame));
+    (void)munmap(pager->replacement.frames, pager->replacement.room * sizeof(struct frame));
 }

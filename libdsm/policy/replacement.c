@@ -52,15 +52,11 @@ static void move(struct replacement *r, uint32_t frame, enum replacement_queue q
     join(r, frame, queue);
 }
 
-void replacement_start(struct replacement *r, struct frame *frames, uint32_t count)
+void replacement_start(struct replacement *r, struct frame *frames, uint32_t room)
 {
-    *r = (struct replacement){.frames = frames, .count = count, .taken = 1};
+    *r = (struct replacement){.frames = frames, .room = room, .taken = 1};
     for (int i = 0; i < QUEUE_COUNT; i++) {
         r->head[i] = r->tail[i] = FRAME_NONE;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        frames[i] = (struct frame){.queue = QUEUE_FREE};
-        join(r, i, QUEUE_FREE);
     }
 }
 
@@ -79,6 +75,10 @@ static bool belongs_to_main(struct replacement *r, uint32_t ghost)
 
 uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page, uint32_t ghost)
 {
+    if (r->head[QUEUE_FREE] == FRAME_NONE && r->count < r->room) {
+        r->frames[r->count] = (struct frame){.queue = QUEUE_FREE};
+        join(r, r->count++, QUEUE_FREE);
+    }
     uint32_t frame = r->head[QUEUE_FREE];
     if (frame != FRAME_NONE) {
         r->frames[frame].page = page;
@@ -200,12 +200,14 @@ uint32_t replacement_choose(struct replacement *r, replacement_look *look, void 
 
 uint32_t replacement_sweep(struct replacement *r)
 {
+    uint32_t from = r->hand;
     for (uint32_t i = 0; i < r->count; i++) {
-        uint32_t at = r->hand;
-        r->hand = at + 1 < r->count ? at + 1 : 0;
+        uint32_t at = r->hand < r->count ? r->hand : 0;
+        r->hand = at + 1 < r->room ? at + 1 : 0;
         if (frame_used(&r->frames[at])) {
             return at;
         }
     }
+    r->hand = from;
     return FRAME_NONE;
 }

@@ -46,7 +46,9 @@ static inline bool frame_used(const struct frame *frame)
 
 struct replacement {
     struct frame *frames;
-    uint32_t count;   // of frames in the table
+    uint32_t room; // for so many frames
+    uint32_t
+        count; // of frames that were ever used: no others are looked at, nor their memory touched
     uint32_t in_use;  // of these
     uint32_t hand;    // of replacement_sweep()
     uint32_t taken;   // pages that were taken, counted round; never 0
@@ -54,8 +56,8 @@ struct replacement {
     uint32_t head[QUEUE_COUNT], tail[QUEUE_COUNT], length[QUEUE_COUNT];
 };
 
-// frames: room for `count`, the caller's.
-void replacement_start(struct replacement *r, struct frame *frames, uint32_t count);
+// frames: room for so many, the caller's.
+void replacement_start(struct replacement *r, struct frame *frames, uint32_t room);
 // A frame for this page; FRAME_NONE when all are in use. ghost: what replacement_take() returned when its last frame was
 // taken; 0: it never had one, or gave it up.
 uint32_t replacement_add(struct replacement *r, uint32_t segment, uint64_t page, uint32_t ghost);

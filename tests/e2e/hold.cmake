@@ -119,3 +119,14 @@ endforeach()
 foreach(role mlockall mlockall-onfault)
   add_hold_test(kernel ${role} SCRIPT hold_memlock.sh LANES sock LABELS plain-only)
 endforeach()
+
+# The addresses of thread sanitizer's builds have no room for 1 TiB, and sanitizers take memory for what is mapped.
+add_hold_program(size)
+target_include_directories(hold_size PRIVATE ${CMAKE_SOURCE_DIR})
+add_hold_test(size tebibyte SCRIPT hold_size.sh LABELS plain-only)
+add_hold_test(size crowd SCRIPT hold_size.sh LANES sock LABELS plain-only ENVIRONMENT HOLD_CLIENTS=50)
+if(TEST e2e.hold.size.crowd.sock) # the same with 1,000, as the limit is said
+  add_test(NAME e2e.hold.size.thousand COMMAND ${hold_folder}/hold_size.sh hold_size crowd)
+  set_tests_properties(e2e.hold.size.thousand PROPERTIES LABELS "e2e;long;plain-only" TIMEOUT 900 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;HOLD_CLIENTS=1000;HOLD_SECONDS=800")
+endif()
