@@ -5,10 +5,16 @@
 // before it takes the answers: a lane answers in the order in which it was asked.
 //
 // Deadlines are CLOCK_MONOTONIC nanoseconds (LANE_NO_DEADLINE = wait for ever). After any error but
-// -EAGAIN the lane is dead: only shut and destroy remain. -EINVAL (not a request, or nothing was asked) leaves it
+// -EAGAIN and -EINPROGRESS the lane is dead: only shut and destroy remain. -EINVAL (not a request, or nothing was asked) leaves it
 // as it was. At most 64 requests wait for their answers (more: -EAGAIN). A server keeps up to
 // LIMIT_LANE_IN_FLIGHT_BYTES of answers that nobody takes and then reads no more: who asks for more than that
 // before taking answers may wait in send until its deadline.
+//
+// Patience: a thread that may not wait for long (it sits in a signal handler) sets lane->patience. When it has passed,
+// receive and receive_data of a lane_sock return -EINPROGRESS with nothing lost, at a record's or at any other byte:
+// whoever owns the lane then calls the same operation again, on any thread, and gets what this call would have got. So
+// a late answer never meets another question. A send is not divided so: a socket that takes no bytes for that long is
+// -ETIMEDOUT, and the lane is dead. Other lanes have no patience to lose, and wait until the deadline.
 //
 // Errors: -ETIMEDOUT deadline passed, -ECONNRESET cut, -ESHUTDOWN closed in order by the peer, -EBADMSG not
 // authentic or malformed, -ENOTCONN dead already.
@@ -63,6 +69,7 @@ struct lane { // the head of every implementation's struct
     const struct lane_ops *ops;
     struct lane_counts counts;
     struct lane_times *times; // the owner's; NULL: nothing is timed
+    int64_t patience;         // the owner's; CLOCK_MONOTONIC, LANE_NO_DEADLINE (at first): for ever
 };
 
 // Each takes over fd and both cipher states (on failure, too, they are released). fd: connected stream socket.

@@ -79,11 +79,19 @@ static struct lane_sock *sock_of(struct lane *lane)
     return (struct lane_sock *)lane;
 }
 
+// When to stop waiting, and what is to be said then.
+static int out_of_time(const struct lane_sock *sock, int64_t deadline)
+{
+    return deadline <= sock->core.lane.patience ? -ETIMEDOUT : -EINPROGRESS;
+}
+
 // What a system call that moved nothing means: 0 when it is worth trying again, after waiting if
 // need be.
 static int sock_stalled(struct lane_sock *sock, long result, short events, int64_t deadline)
 {
     struct timespec left;
+    int64_t patience = sock->core.lane.patience;
+    int64_t until = deadline < patience ? deadline : patience;
     switch (result) {
     case -EINTR:
         return lane_core_alive(&sock->core);
@@ -94,10 +102,10 @@ static int sock_stalled(struct lane_sock *sock, long result, short events, int64
     default:
         return -ECONNRESET;
     }
-    if (deadline != LANE_NO_DEADLINE && !deadline_left(deadline, &left)) {
-        return -ETIMEDOUT;
+    if (until != LANE_NO_DEADLINE && !deadline_left(until, &left)) {
+        return out_of_time(sock, deadline);
     }
-    long ready = sys_poll(sock->fd, events, deadline == LANE_NO_DEADLINE ? NULL : &left);
+    long ready = sys_poll(sock->fd, events, until == LANE_NO_DEADLINE ? NULL : &left);
     return ready < 0 && ready != -EINTR ? (int)ready : lane_core_alive(&sock->core);
 }
 
@@ -111,8 +119,8 @@ static int sock_push(struct lane_sock *sock, size_t bytes, int64_t deadline)
             continue;
         }
         int error = sock_stalled(sock, result, POLLOUT, deadline);
-        if (error != 0) {
-            return lane_core_fail(&sock->core, error);
+        if (error != 0) { // half a request: nobody can go on from there
+            return lane_core_fail(&sock->core, error == -EINPROGRESS ? -ETIMEDOUT : error);
         }
     }
     lane_core_io_time(&sock->core, begun);
@@ -188,7 +196,8 @@ static int sock_pull(struct lane_sock *sock, size_t need, int64_t deadline)
         }
         int error = result == 0 ? -ECONNRESET : sock_stalled(sock, result, POLLIN, deadline);
         if (error != 0) {
-            return lane_core_fail(&sock->core, error);
+            lane_core_io_time(&sock->core, begun);
+            return error == -EINPROGRESS ? error : lane_core_fail(&sock->core, error);
         }
     }
     lane_core_io_time(&sock->core, begun);

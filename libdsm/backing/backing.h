@@ -6,6 +6,15 @@
 //
 // A lane's owner is whoever took it, by compare-and-swap. With a lane in hand nobody waits for a page; so waiting for a
 // lane while pages are checked out can always end.
+//
+// Direct: a thread that faulted does its run itself, in its handler, asynchronous signals blocked:
+//     lane = backing_direct(backing, until)        NULL: let a worker do it
+//     backing_read_send(...), backing_read_receive(...), also writes, on as many runs as are needed
+//     each well or failed: backing_give(lane)
+//     one of them -EINPROGRESS: the runs, copied to where another thread finds them, and the lane go to a worker; it says
+//     backing_take_over(lane), calls the same receive again (the same run first, then the ones after it, in
+//     the order of sending), and gives the lane back
+// Until backing_take_over() nothing waits beyond `until`, nothing connects, no answer is sent for again.
 #ifndef LIBDSM_BACKING_BACKING_H
 #define LIBDSM_BACKING_BACKING_H
 
@@ -26,6 +35,16 @@ enum backing_class {
     BACKING_CLASS_COUNT
 };
 
+struct landing { // how far a read's answer is in; landing.c's own
+    bool open;   // the header is here, and some of the pages are not
+    struct wire_header answer;
+    uint8_t *to;        // of the answer's first page, or NULL
+    uint32_t page;      // of the answer's: where the next byte goes,
+    uint32_t offset;    // and where in this page
+    uint32_t delivered; // pages
+    uint32_t left;      // bytes of page data to come
+};
+
 enum backing_fate { BACKING_WELL = 0, BACKING_FENCED, BACKING_LOST };
 
 struct backing_lane {
@@ -38,6 +57,8 @@ struct backing_lane {
     uint32_t connection;        // of the owner: the last one it saw
     uint64_t next_request;      // of the owner
     struct lane *lane;          // the owner's while up, the keeper's while not
+    int64_t patience;           // of the owner: 0, or direct until then
+    struct landing landing;     // of the owner: the read's answer that is being taken in
     bool timed;                 // of the owner: what its requests cost is added to
     struct lane_times times;
     uint64_t down_ns; // of the owner, when timed: waited for the connection
@@ -59,9 +80,12 @@ struct backing {
     struct counters *stat;
     struct backing_lane lanes[LIMIT_LANES_PER_SESSION];
     uint32_t lane_count;
-    _Atomic uint32_t given[BACKING_CLASS_COUNT]; // changes when a lane of the class is given back
-    _Atomic uint32_t resumed; // changes when the keeper has opened the segments again
-    _Atomic uint32_t broken;  // changes when a lane needs the keeper
+    _Atomic uint32_t given[BACKING_CLASS_COUNT];  // changes when a lane of the class is given back
+    _Atomic uint32_t asleep[BACKING_CLASS_COUNT]; // who waits for one to be given back
+    _Atomic uint32_t
+        in_line[BACKING_CLASS_COUNT]; // who has waited for one so long that it is their turn
+    _Atomic uint32_t resumed;         // changes when the keeper has opened the segments again
+    _Atomic uint32_t broken;          // changes when a lane needs the keeper
     _Atomic uint32_t stopping;
     // Further stores by number (this is 0), with lanes of the same numbers and classes; set before anybody takes a lane.
     uint32_t store_count; // 0: no others
@@ -80,6 +104,7 @@ struct backing_run {
     uint32_t sent_on; // connection number, 0: not sent
     uint64_t request;
     uint32_t resumes; // of the segment, when it was sent
+    uint32_t asked;   // count, at first
     uint32_t done;    // pages done so far, from the first
     int64_t begun;    // when it was sent first
     uint64_t bytes;   // read: of page data that came
@@ -104,6 +129,12 @@ struct backing_lane *backing_take(struct backing *backing, enum backing_class cl
                                   int64_t deadline);
 struct backing_lane *backing_try(struct backing *backing, enum backing_class class);
 void backing_give(struct backing_lane *lane);
+// A lane of BACKING_FAULT for the calling thread itself, up, to every store; NULL at once when there is none, or when others
+// have waited for one too long (LANES_TURN_MS): 64 threads on 4 lanes cannot keep the workers from them. Until `until`
+// receives that have to wait return -EINPROGRESS and lose nothing.
+struct backing_lane *backing_direct(struct backing *backing, int64_t until);
+// By the thread that goes on with a lane where a direct one left it: now it may wait.
+void backing_take_over(struct backing_lane *lane);
 struct backing_lane *backing_lane_to(struct backing_lane *lane, uint32_t store);
 bool backing_up(const struct backing *backing,
                 enum backing_class class); // all its lanes, of every store
@@ -112,14 +143,15 @@ bool backing_up(const struct backing *backing,
 // connection are kept for receive, which sends again what was lost, until the deadline.
 // receive: 0, or run->done says how many pages from the first were done, and: -EIO no answer, cut, store error
 // (hardware); -EREMOTEIO the server refused (software); -DSM_EFENCED, -DSM_ELOST; -ENOSPC, -EDQUOT (writes);
-// -ETIMEDOUT; -ENOMEM from the sink.
+// -ETIMEDOUT; -ENOMEM from the sink. Direct: -EINPROGRESS (above); where a connection was cut, or the server bids to ask
+// again, it is left to the next call, too. run may have moved to another place since, sink and context, too.
 void backing_read_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
 int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
                          const struct backing_sink *sink, void *context, int64_t deadline);
 void backing_write_send(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
 int backing_write_receive(struct backing_lane *lane, struct backing_run *run, int64_t deadline);
 // Pages lose their backing (WIRE_GIVE_UP), or have it again (WIRE_ALLOCATE: -ENOSPC and -EDQUOT, none has): any number of them, sent and
-// answered. Results as of a write.
+// answered; not direct. Results as of a write.
 int backing_reserve(struct backing_lane *lane, struct backing_run *run, uint16_t op,
                     int64_t deadline);
 

@@ -4,10 +4,19 @@
 // that do not lie side by side may share a record: such a record goes by way of the lane's buffer; any other is opened
 // straight into the frames where the sink gives an address. A page is delivered when the last of its records was
 // verified, never before.
+//
+// How far it is in stands in the lane, not on a stack: a thread that may not wait any more leaves it there, and another
+// goes on with the byte after.
 #include <errno.h>
 #include <string.h>
 
 #include "libdsm/backing/landing.h"
+#include "rpc/record.h"
+
+static uint32_t page_bytes_of(const struct land *l)
+{
+    return l->run->segment->page_bytes;
+}
 
 // Data pages from i on that lie side by side, at most `most`.
 static uint32_t side_by_side(const struct wire_header *answer, uint32_t i, uint32_t most)
@@ -19,52 +28,63 @@ static uint32_t side_by_side(const struct wire_header *answer, uint32_t i, uint3
     return n;
 }
 
-static int store_pieces(const struct landing *l, uint32_t *i, const uint8_t *data, size_t bytes,
-                        uint32_t *offset)
+static void pass(struct landing *landing, uint32_t page_bytes, uint32_t bytes)
 {
-    uint32_t page_bytes = l->run->segment->page_bytes;
+    landing->offset += bytes;
+    landing->page += landing->offset / page_bytes;
+    landing->offset %= page_bytes;
+}
+
+static void pass_zeros(struct landing *landing)
+{
+    while (!wire_map_get(landing->answer.map, landing->page)) {
+        landing->page++;
+    }
+}
+
+static int store_pieces(const struct land *l, struct landing *landing, const uint8_t *data,
+                        uint32_t bytes)
+{
+    uint32_t page_bytes = page_bytes_of(l);
     while (bytes > 0) {
-        while (!wire_map_get(l->answer->map, *i)) {
-            (*i)++;
-        }
-        uint32_t n = page_bytes - *offset < bytes ? page_bytes - *offset : (uint32_t)bytes;
-        if (l->to != NULL) {
-            memcpy(l->to + (size_t)*i * page_bytes + *offset, data, n);
+        pass_zeros(landing);
+        uint32_t room = page_bytes - landing->offset;
+        uint32_t n = room < bytes ? room : bytes;
+        if (landing->to != NULL) {
+            memcpy(landing->to + (size_t)landing->page * page_bytes + landing->offset, data, n);
         } else {
-            int error = l->sink->fill(l->context, l->answer->page + *i, *offset, data, n);
+            int error = l->sink->fill(l->context, landing->answer.page + landing->page,
+                                      landing->offset, data, n);
             if (error != 0) {
                 return error;
             }
         }
         data += n;
         bytes -= n;
-        *offset += n;
-        if (*offset == page_bytes) {
-            *offset = 0;
-            (*i)++;
-        }
+        pass(landing, page_bytes, n);
     }
     return 0;
 }
 
-static void deliver(const struct landing *l, uint32_t *delivered, uint32_t up_to)
+static void deliver(const struct land *l, struct landing *landing, uint32_t up_to)
 {
-    if (up_to > *delivered) {
-        l->sink->deliver(l->context, l->answer->page + *delivered, up_to - *delivered);
-        l->run->done += up_to - *delivered;
-        *delivered = up_to;
+    uint32_t from = landing->delivered;
+    if (up_to > from) {
+        l->sink->deliver(l->context, landing->answer.page + from, up_to - from);
+        l->run->done += up_to - from;
+        landing->delivered = up_to;
     }
 }
 
 // One record: into the frames straight away where all its pages lie side by side, else by way of the lane's buffer.
-static ssize_t take_record(const struct landing *l, uint32_t i, uint32_t offset, const void **data)
+static ssize_t take_record(const struct land *l, const struct landing *landing, const void **data)
 {
-    uint32_t page_bytes = l->run->segment->page_bytes;
+    uint32_t page_bytes = page_bytes_of(l);
     uint8_t *to = NULL;
-    if (l->to != NULL) {
-        uint32_t wanted = LIMIT_RECORD_DATA_BYTES / page_bytes;
-        if (wanted <= 1 || side_by_side(l->answer, i, wanted) == wanted) {
-            to = l->to + (size_t)i * page_bytes + offset;
+    if (landing->to != NULL) {
+        uint32_t pages = record_plain_bytes(landing->left) / page_bytes;
+        if (pages <= 1 || side_by_side(&landing->answer, landing->page, pages) == pages) {
+            to = landing->to + (size_t)landing->page * page_bytes + landing->offset;
         }
     }
     ssize_t n = l->lane->lane->ops->receive_data(l->lane->lane, to, data, l->deadline);
@@ -74,47 +94,35 @@ static ssize_t take_record(const struct landing *l, uint32_t i, uint32_t offset,
     return n;
 }
 
-static int land_data(const struct landing *l)
+static int land_records(const struct land *l, struct landing *landing)
 {
-    uint32_t page_bytes = l->run->segment->page_bytes;
-    uint32_t i = 0;
-    uint32_t offset = 0;
-    uint32_t delivered = 0;
-    uint32_t left = l->answer->length;
-    while (left > 0) {
-        while (!wire_map_get(l->answer->map, i)) {
-            i++;
-        }
+    while (landing->left > 0) {
+        pass_zeros(landing);
         const void *data = NULL;
-        ssize_t n = take_record(l, i, offset, &data);
+        ssize_t n = take_record(l, landing, &data);
         if (n <= 0) {
             return n == 0 ? -EBADMSG : (int)n;
         }
-        left -= (uint32_t)n;
+        landing->left -= (uint32_t)n;
         STAT_ADD(l->lane->backing->stat, bytes_read, n);
         l->run->bytes += (uint64_t)n;
-        if (data != NULL) {
-            int error = store_pieces(l, &i, data, (size_t)n, &offset);
-            if (error != 0) {
-                return -ENOMEM; // of this machine, not of the server
-            }
-        } else {
-            offset += (uint32_t)n;
-            i += offset / page_bytes;
-            offset %= page_bytes;
+        if (data == NULL) {
+            pass(landing, page_bytes_of(l), (uint32_t)n);
+        } else if (store_pieces(l, landing, data, (uint32_t)n) != 0) {
+            return -ENOMEM; // of this machine, not of the server
         }
-        deliver(l, &delivered, i);
+        deliver(l, landing, landing->page);
     }
-    deliver(l, &delivered, l->answer->count); // zeros at the end
+    deliver(l, landing, landing->answer.count); // zeros at the end
     return 0;
 }
 
 // pwrite makes room page by page; pages of zeros need theirs made.
-static int make_zeros(const struct landing *l)
+static int make_zeros(const struct land *l, const struct wire_header *answer)
 {
-    for (uint32_t i = 0; i < l->answer->count; i++) {
-        if (!wire_map_get(l->answer->map, i)) {
-            int error = l->sink->place(l->context, l->answer->page + i, 1, NULL);
+    for (uint32_t i = 0; i < answer->count; i++) {
+        if (!wire_map_get(answer->map, i)) {
+            int error = l->sink->place(l->context, answer->page + i, 1, NULL);
             if (error != 0) {
                 return error;
             }
@@ -131,19 +139,27 @@ static bool answers(const struct backing_run *run, const struct wire_header *ans
            answer->count == run->count - run->done && answer->length == data;
 }
 
-int landing_take(struct landing *l)
+int landing_begin(const struct land *l, const struct wire_header *answer)
 {
-    if (!answers(l->run, l->answer)) {
+    struct landing *landing = &l->lane->landing;
+    if (!answers(l->run, answer)) {
         return -EBADMSG;
     }
+    *landing = (struct landing){.answer = *answer, .left = answer->length};
     void *to = NULL;
-    int error = l->sink->place(l->context, l->answer->page, l->answer->count, &to);
-    l->to = to;
+    int error = l->sink->place(l->context, answer->page, answer->count, &to);
+    landing->to = to;
     if (error == 0 && to == NULL) {
-        error = make_zeros(l);
+        error = make_zeros(l, answer);
     }
-    if (error != 0) {
-        return -ENOMEM;
-    }
-    return land_data(l);
+    landing->open = error == 0;
+    return error == 0 ? 0 : -ENOMEM;
+}
+
+int landing_go_on(const struct land *l)
+{
+    struct landing *landing = &l->lane->landing;
+    int error = land_records(l, landing);
+    landing->open = error == -EINPROGRESS;
+    return error;
 }

@@ -6,18 +6,19 @@
 
 #include "libdsm/backing/backing.h"
 
-struct landing {
+struct land { // one call
     struct backing_lane *lane;
     struct backing_run *run;
-    const struct wire_header *answer;
     const struct backing_sink *sink;
     void *context;
-    uint8_t *to; // of the answer's first page, or NULL
     int64_t deadline;
 };
 
-// Takes the whole payload in. 0; -EBADMSG when the answer is not to what was asked; -ENOMEM when the sink has no room;
-// the lane's errors. run->done counts what was delivered.
-int landing_take(struct landing *landing);
+// An answer's header came: makes room for its pages. 0; -EBADMSG when the answer is not to what was asked; -ENOMEM when the
+// sink has no room.
+int landing_begin(const struct land *land, const struct wire_header *answer);
+// Takes the payload in. 0, -ENOMEM, the lane's errors; -EINPROGRESS: the lane's landing is open, go on later. run->done
+// counts what was delivered.
+int landing_go_on(const struct land *land);
 
 #endif

@@ -15,6 +15,8 @@
 #include "libdsm/backing/backing.h"
 #include "libdsm/sync/futex.h"
 
+enum { LANES_TURN_MS = 1 };
+
 static bool take_one(struct backing_lane *lane)
 {
     uint32_t free_word = 0;
@@ -28,7 +30,19 @@ static void give_one(struct backing_lane *lane)
     enum backing_class class = lane->class;
     atomic_store_explicit(&lane->owned, 0, memory_order_release);
     (void)atomic_fetch_add(&backing->given[class], 1);
-    sync_wake(&backing->given[class], 1);
+    if (atomic_load(&backing->asleep[class]) != 0) {
+        sync_wake(&backing->given[class], 1);
+    }
+}
+
+// Until one of the class is given back, if `given` was read before the last look. Counted before the futex looks
+// at the word, and read by the giver after it changed it: one of the two sees the other.
+static void await_given(struct backing *backing, enum backing_class class, uint32_t given,
+                        int64_t deadline)
+{
+    (void)atomic_fetch_add(&backing->asleep[class], 1);
+    (void)sync_wait(&backing->given[class], given, deadline);
+    (void)atomic_fetch_sub(&backing->asleep[class], 1);
 }
 
 struct backing_lane *backing_lane_to(struct backing_lane *lane, uint32_t store)
@@ -55,7 +69,7 @@ static bool wait_for_one(struct backing_lane *lane, int64_t deadline)
             return false;
         }
         uint32_t given = atomic_load(&backing->given[lane->class]);
-        (void)sync_wait(&backing->given[lane->class], given, sync_after_ms(SLICE_MS));
+        await_given(backing, lane->class, given, sync_after_ms(SLICE_MS));
     }
     return true;
 }
@@ -92,24 +106,87 @@ struct backing_lane *backing_try(struct backing *backing, enum backing_class cla
     return lane != NULL && take_others(lane, 0) ? lane : NULL;
 }
 
+// Who waited for a turn's time stands in line: from then on no direct thread overtakes it.
+static struct backing_lane *take_first(struct backing *backing, enum backing_class class,
+                                       int64_t deadline)
+{
+    int64_t turn = 0;
+    bool in_line = false;
+    struct backing_lane *lane = NULL;
+    for (;;) {
+        uint32_t given = atomic_load(&backing->given[class]);
+        lane = try_first(backing, class);
+        if (lane != NULL || atomic_load(&backing->stopping) != 0) {
+            break;
+        }
+        int64_t now = sync_now();
+        turn = turn == 0 ? sync_later(now, LANES_TURN_MS) : turn;
+        if (now >= deadline) {
+            break;
+        }
+        if (!in_line && now >= turn) {
+            in_line = true;
+            (void)atomic_fetch_add(&backing->in_line[class], 1);
+        }
+        await_given(backing, class, given, in_line || deadline < turn ? deadline : turn);
+    }
+    if (in_line) {
+        (void)atomic_fetch_sub(&backing->in_line[class], 1);
+    }
+    return lane;
+}
+
 struct backing_lane *backing_take(struct backing *backing, enum backing_class class,
                                   int64_t deadline)
 {
-    for (;;) {
-        uint32_t given = atomic_load(&backing->given[class]);
-        struct backing_lane *lane = try_first(backing, class);
-        if (lane != NULL) {
-            return take_others(lane, deadline) ? lane : NULL;
+    struct backing_lane *lane = take_first(backing, class, deadline);
+    return lane != NULL && take_others(lane, deadline) ? lane : NULL;
+}
+
+// ---- direct ----
+
+static bool lane_up(struct backing_lane *lane)
+{
+    uint32_t up = 1;
+    for (uint32_t i = 0; up != 0 && (i == 0 || i < lane->backing->store_count); i++) {
+        up = atomic_load_explicit(&backing_lane_to(lane, i)->up, memory_order_acquire);
+    }
+    return up != 0;
+}
+
+static void set_patience(struct backing_lane *lane, int64_t until)
+{
+    for (uint32_t i = 0; i == 0 || i < lane->backing->store_count; i++) {
+        backing_lane_to(lane, i)->patience = until;
+    }
+}
+
+struct backing_lane *backing_direct(struct backing *backing, int64_t until)
+{
+    if (atomic_load(&backing->in_line[BACKING_FAULT]) != 0) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < backing->lane_count; i++) {
+        struct backing_lane *lane = &backing->lanes[i];
+        if (lane->class != BACKING_FAULT || !lane_up(lane) || !take_one(lane)) {
+            continue;
         }
-        if (atomic_load(&backing->stopping) != 0 ||
-            sync_wait(&backing->given[class], given, deadline) == -ETIMEDOUT) {
-            return NULL;
+        if (take_others(lane, 0)) { // which gives back what it has when it fails
+            set_patience(lane, until);
+            return lane;
         }
     }
+    return NULL;
+}
+
+void backing_take_over(struct backing_lane *lane)
+{
+    set_patience(lane, 0);
 }
 
 void backing_give(struct backing_lane *lane)
 {
+    set_patience(lane, 0);
     give_others(lane, lane->backing->store_count);
     give_one(lane);
 }
@@ -136,6 +213,7 @@ bool backing_up(const struct backing *backing, enum backing_class class)
 
 void backing_lane_down(struct backing_lane *lane)
 {
+    lane->landing.open = false;
     if (atomic_exchange(&lane->up, 0) != 0) {
         atomic_store(&lane->down_since, sync_now());
         (void)atomic_fetch_add(&lane->backing->broken, 1);

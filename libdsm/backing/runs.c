@@ -33,6 +33,18 @@ static bool passed(int64_t deadline)
     return deadline != SYNC_FOR_EVER && sync_now() >= deadline;
 }
 
+// In a thread's handler: what cannot be had at once is left to another thread.
+static bool direct(const struct backing_lane *lane)
+{
+    return lane->patience != 0;
+}
+
+static void use_connection(struct backing_lane *lane) // it may be another one by now
+{
+    lane->lane->times = lane->timed ? &lane->times : NULL;
+    lane->lane->patience = direct(lane) ? lane->patience : LANE_NO_DEADLINE;
+}
+
 static int await_up(struct backing_lane *lane, const struct backing_segment *segment,
                     int64_t deadline)
 {
@@ -48,6 +60,9 @@ static int await_up(struct backing_lane *lane, const struct backing_segment *seg
         if (up != 0) {
             lane->connection = up;
             return 0;
+        }
+        if (direct(lane)) {
+            return -EINPROGRESS;
         }
         // The keeper wakes sleepers on `up`; the slice looks at the fate now and then.
         (void)sync_wait(&lane->up, 0, earlier(sync_after_ms(NOT_OPEN_WAIT_MS), deadline));
@@ -129,7 +144,7 @@ static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t
     struct iovec pieces[LIMIT_RUN_PAGES];
     int count = op == WIRE_WRITE ? gather(run, &header, pieces) : 0;
     struct lane_counts before = lane->lane->counts;
-    lane->lane->times = lane->timed ? &lane->times : NULL; // it may be another connection by now
+    use_connection(lane);
     int error = lane->lane->ops->send(lane->lane, &header, pieces, count, rpc_deadline(deadline));
     count_wire(lane, before);
     if (error != 0) {
@@ -148,6 +163,7 @@ static int send_run(struct backing_lane *lane, struct backing_run *run, uint16_t
 static void start(struct backing_lane *lane, struct backing_run *run, uint16_t op, int64_t deadline)
 {
     run->sent_on = 0;
+    run->asked = run->count;
     run->done = 0;
     run->begun = sync_now();
     uint32_t up = atomic_load_explicit(&lane->up, memory_order_acquire);
@@ -210,7 +226,9 @@ static int judge(struct backing_lane *lane, struct backing_run *run,
         return 0;
     case WIRE_NOT_OPEN: // the server was restarted; the keeper is about to open the segment again
     case WIRE_DRAINING: // it is about to be
-        (void)sync_wait(&lane->backing->resumed, resumed, sync_after_ms(NOT_OPEN_WAIT_MS));
+        if (!direct(lane)) {
+            (void)sync_wait(&lane->backing->resumed, resumed, sync_after_ms(NOT_OPEN_WAIT_MS));
+        }
         return -EAGAIN;
     case WIRE_FENCED:
         return meet_fate(run->segment, BACKING_FENCED);
@@ -243,29 +261,45 @@ static int receive_header(struct backing_lane *lane, const struct backing_run *r
     return error == 0 && answer->request != run->request ? -EBADMSG : error;
 }
 
+// The answer's header, and what follows from its status.
+static int open_answer(const struct land *land)
+{
+    struct backing_lane *lane = land->lane;
+    struct backing_run *run = land->run;
+    uint32_t resumed = atomic_load(&lane->backing->resumed);
+    struct wire_header answer;
+    int error = receive_header(lane, run, &answer, land->deadline);
+    if (error != 0) {
+        return error;
+    }
+    error = judge(lane, run, &answer, resumed);
+    if (error == 0) {
+        return landing_begin(land, &answer);
+    }
+    if (error == -EIO && answer.done > 0 && answer.done < run->count - run->done) {
+        run->count = run->done + answer.done; // what could be read; then this error again
+        error = -EAGAIN;
+    }
+    return error;
+}
+
 static int land_answer(struct backing_lane *lane, struct backing_run *run,
                        const struct backing_sink *sink, void *context, int64_t deadline)
 {
-    uint32_t resumed = atomic_load(&lane->backing->resumed);
     struct lane_counts before = lane->lane->counts;
-    struct wire_header answer;
-    int64_t until = rpc_deadline(deadline);
-    int error = receive_header(lane, run, &answer, until);
+    use_connection(lane);
+    const struct land land = {lane, run, sink, context, rpc_deadline(deadline)};
+    int error = lane->landing.open ? 0 : open_answer(&land);
     if (error == 0) {
-        error = judge(lane, run, &answer, resumed);
-        if (error == 0) {
-            struct landing landing = {lane, run, &answer, sink, context, NULL, until};
-            error = landing_take(&landing);
-        } else if (error == -EIO && answer.done > 0 && answer.done < run->count - run->done) {
-            run->count = run->done + answer.done; // what could be read; then this error again
-            error = -EAGAIN;
-        }
+        error = landing_go_on(&land);
     }
     count_wire(lane, before);
     return error;
 }
 
-static void send_again(struct backing_lane *lane, struct backing_run *run, int error)
+// 0: once more; else the call's result.
+static int send_again(struct backing_lane *lane, struct backing_run *run, int error,
+                      int64_t deadline)
 {
     if (is_cut(error)) {
         backing_lane_down(lane);
@@ -273,12 +307,15 @@ static void send_again(struct backing_lane *lane, struct backing_run *run, int e
     run->sent_on = 0;
     STAT_ADD(lane->backing->stat, retries, 1);
     probe_retry(run->store, run->segment->number, run->page + run->done, error);
+    if (direct(lane)) {
+        return -EINPROGRESS;
+    }
+    return passed(deadline) ? -ETIMEDOUT : 0;
 }
 
 int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
                          const struct backing_sink *sink, void *context, int64_t deadline)
 {
-    uint32_t asked = run->count;
     for (;;) {
         int error = wait_up(lane, run->segment, deadline);
         if (error != 0) {
@@ -293,18 +330,17 @@ int backing_read_receive(struct backing_lane *lane, struct backing_run *run,
         if (error == -ENOMEM) {
             backing_lane_down(lane); // the rest of the answer is not worth reading
         }
-        if (error == 0 && run->count < asked) {
-            run->count = asked; // the pages before the bad one are in
+        if (error == 0 && run->count < run->asked) {
+            run->count = run->asked; // the pages before the bad one are in
             return -EIO;
         }
-        if (error == -EAGAIN || is_cut(error)) {
-            send_again(lane, run, error);
-            if (passed(deadline)) {
-                return -ETIMEDOUT;
-            }
-            continue;
+        if (error != -EAGAIN && !is_cut(error)) {
+            return error;
         }
-        return error;
+        error = send_again(lane, run, error, deadline);
+        if (error != 0) {
+            return error;
+        }
     }
 }
 
@@ -329,6 +365,7 @@ static int take_verdict(struct backing_lane *lane, struct backing_run *run, int6
     uint32_t resumed = atomic_load(&lane->backing->resumed);
     struct lane_counts before = lane->lane->counts;
     struct wire_header answer;
+    use_connection(lane);
     int error = receive_header(lane, run, &answer, rpc_deadline(deadline));
     count_wire(lane, before);
     if (error != 0) {
@@ -366,9 +403,9 @@ static int change_receive(struct backing_lane *lane, struct backing_run *run, ui
         if (error != -EAGAIN && !is_cut(error)) {
             return error;
         }
-        send_again(lane, run, error);
-        if (passed(deadline)) {
-            return -ETIMEDOUT;
+        error = send_again(lane, run, error, deadline);
+        if (error != 0) {
+            return error;
         }
     }
 }
@@ -393,6 +430,7 @@ ssize_t backing_exchange(struct backing_lane *lane, struct backing_exchange *exc
     struct iovec piece = {(void *)(uintptr_t)exchange->request, exchange->request_bytes};
     const struct lane_ops *ops = lane->lane->ops;
     struct wire_header answer;
+    use_connection(lane);
     int error =
         ops->send(lane->lane, &header, &piece, exchange->request_bytes > 0 ? 1 : 0, deadline);
     if (error == 0) {
