@@ -50,6 +50,11 @@ static enum wire_status judge(struct listener *listener, struct pending *pending
         (void)snprintf(text, bytes, "This kind of lane is unknown here.");
         return WIRE_INVALID;
     }
+    if (hello->version != WIRE_VERSION) {
+        (void)snprintf(text, bytes, "This server speaks version %d, not %u: %s.", WIRE_VERSION,
+                       (unsigned)hello->version, wire_status_text(WIRE_OLD_VERSION));
+        return WIRE_OLD_VERSION;
+    }
     return WIRE_OK;
 }
 
@@ -152,6 +157,7 @@ static void hand_over(struct listener *listener, struct pending *pending, int64_
     handshake_take(pending->handshake, &send, &receive);
     pending->lane = NULL;
     pending_release(listener, pending);
+    service_lane_from(lane, from);
     int error = service_lane_start(&lane, grpc ? options->grpc_front : options->sock_front, fd,
                                    send, receive);
     if (error != 0) {

@@ -13,7 +13,7 @@
 // priority as "<N>", which the journal takes off, and it needs neither our name nor the level's.
 // syslog(3) was rejected: systemd's journal and containers take stderr as it is.
 //
-// Threads: any. The level may change at any time; the lock guards the count of hostile lines only.
+// Threads: any. The level may change at any time; the lock guards the budgets only.
 #include "server/log.h"
 
 #include <errno.h>
@@ -29,15 +29,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { LOG_LINE_BYTES = 512, LOG_HOSTILE_PER_S = 5 };
+enum { LOG_LINE_BYTES = 512, LOG_BUDGET_PER_S = 5 };
+
+struct log_budget { // of lines that peers can cause
+    int64_t second;
+    unsigned said;       // in that second
+    unsigned suppressed; // since the last one that was said
+};
 
 struct log {
     _Atomic enum log_level level;
     bool journal;
     pthread_mutex_t lock;
-    int64_t second;      // of the hostile lines below
-    unsigned said;       // in that second
-    unsigned suppressed; // since the last one that was said
+    struct log_budget strangers, clients;
     _Atomic uint64_t too_many, no_room;
 };
 
@@ -142,43 +146,59 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
 }
 
 // Whether one more may be said now; *before: how many were not.
-static int hostile_allowed(struct log *log, int64_t now_ms, unsigned *before)
+static bool budget_allows(struct log *log, struct log_budget *budget, int64_t now_ms,
+                          unsigned *before)
 {
-    int allowed = 0;
     (void)pthread_mutex_lock(&log->lock);
-    if (log->second != now_ms / 1000) {
-        log->second = now_ms / 1000;
-        log->said = 0;
+    if (budget->second != now_ms / 1000) {
+        budget->second = now_ms / 1000;
+        budget->said = 0;
     }
-    if (log->said < LOG_HOSTILE_PER_S) {
-        log->said++;
-        *before = log->suppressed;
-        log->suppressed = 0;
-        allowed = 1;
+    bool allowed = budget->said < LOG_BUDGET_PER_S;
+    if (allowed) {
+        budget->said++;
+        *before = budget->suppressed;
+        budget->suppressed = 0;
     } else {
-        log->suppressed++;
+        budget->suppressed++;
         (void)atomic_fetch_add_explicit(&log->too_many, 1, memory_order_relaxed);
     }
     (void)pthread_mutex_unlock(&log->lock);
     return allowed;
 }
 
-void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
+static void put_within(struct log *log, struct log_budget *budget, enum log_level level,
+                       int64_t now_ms, const char *format, va_list arguments)
 {
-    unsigned before;
-    if (atomic_load(&log->level) < LOG_LEVEL_WARNING || !hostile_allowed(log, now_ms, &before)) {
+    unsigned before = 0;
+    if (atomic_load(&log->level) < level || !budget_allows(log, budget, now_ms, &before)) {
         return;
     }
     if (before > 0) {
-        log_line(log, LOG_LEVEL_WARNING, "%u more lines like the next were left out", before);
+        log_line(log, level, "%u more lines like the next were left out", before);
+    }
+    if (!put(log->journal, level, format, arguments)) {
+        count_lost(log);
+    }
+}
+
+void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    put_within(log, &log->strangers, LOG_LEVEL_WARNING, now_ms, format, arguments);
+    va_end(arguments);
+}
+
+void log_client(struct log *log, enum log_level level, int64_t now_ms, const char *format, ...)
+{
+    if (log == NULL) {
+        return;
     }
     va_list arguments;
     va_start(arguments, format);
-    bool said = put(log->journal, LOG_LEVEL_WARNING, format, arguments);
+    put_within(log, &log->clients, level, now_ms, format, arguments);
     va_end(arguments);
-    if (!said) {
-        count_lost(log);
-    }
 }
 
 void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The server's log: one line per event on stderr, with a level in front, in the journal's way where
-// stderr is the journal. Events that a stranger can
-// cause come by log_hostile(), which lets a few lines a second through and counts the rest.
+// stderr is the journal. What a stranger can cause comes by log_hostile(), what a client with a key can cause by
+// log_client(): each lets a few lines a second through and counts the rest, so that neither drowns the other.
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
 
@@ -21,7 +21,10 @@ void log_line(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-// Lines that nobody has: more of log_hostile()'s than a few a second; those that stderr had no room for. Any thread.
+// A log of NULL writes nothing.
+void log_client(struct log *log, enum log_level level, int64_t now_ms, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+// Lines that nobody has: more of the last two's than a few a second; those that stderr had no room for. Any thread.
 void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room);
 
 #endif

@@ -10,7 +10,7 @@
 //   SIGHUP           read the configuration and the authorized file again; when one of them is bad,
 //                    nothing changes. What can change is marked RELOAD in settings.def.
 //
-// Before READY the process gives up the system calls that it needs no more (sandbox.c).
+// Before READY the process gives up its capabilities and the system calls that it needs no more (sandbox.c).
 //
 // Threads, fixed in number: this one (signals, leases), the listener, the fronts' own, one for
 // /metrics where that is asked for, and what gRPC brings along. Signals are blocked before the first of them starts and read from a signalfd
@@ -78,9 +78,14 @@ static void stop_now(int signal)
 static int guard_process(struct daemon *daemon)
 {
     const struct rlimit none = {0};
-    struct rlimit descriptors;
+    const struct rlimit unlimited = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    struct rlimit descriptors, locked;
     sigset_t set;
     (void)setrlimit(RLIMIT_CORE, &none);
+    if (setrlimit(RLIMIT_MEMLOCK, &unlimited) != 0 && getrlimit(RLIMIT_MEMLOCK, &locked) == 0) {
+        locked.rlim_cur = locked.rlim_max; // keys of connections lie in locked memory
+        (void)setrlimit(RLIMIT_MEMLOCK, &locked);
+    }
 #if !defined(__SANITIZE_ADDRESS__) // its leak check needs to trace the process
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
@@ -218,6 +223,7 @@ static int serve(struct daemon *daemon)
                                                &daemon->listener, &daemon->failure)
                     : listener_create(config->listen.items, config->listen.count, &daemon->listener,
                                       &daemon->failure);
+    error = error == 0 ? sandbox_drop(&daemon->failure) : error;
     if (error != 0) {
         return error;
     }
@@ -227,6 +233,7 @@ static int serve(struct daemon *daemon)
         .server_name = config->name,
         .wake = listener_wake,
         .wake_context = daemon->listener,
+        .log = daemon->log,
     };
     if (service_create(&service, &daemon->grants, &daemon->service) != 0) {
         return failure_set(&daemon->failure, -ENOMEM, "There is no memory for the catalog.");

@@ -14,10 +14,14 @@
 // Sanitizers make calls of their own at any time, so they do without. systemd's SystemCallFilter was
 // not thought enough: it must cover the start too, and it is absent where there is no systemd.
 //
+// Capabilities are given up earlier, once the sockets are bound and before the first thread starts, since each
+// thread has its own. Serving takes none: store and keys belong to the user that dsmd runs as.
+//
 // The only file that knows libseccomp. Main thread, once.
 #include "server/sandbox.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdbool.h>
@@ -34,6 +38,27 @@ enum { SANDBOX_BUILT = 0 };
 #else
 enum { SANDBOX_BUILT = 1 };
 #endif
+
+// libc has them, but only libcap's headers declare them.
+int capget(cap_user_header_t header, cap_user_data_t data);
+int capset(cap_user_header_t header, const struct __user_cap_data_struct *data);
+
+int sandbox_drop(struct failure *failure)
+{
+    static const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3];
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct held[_LINUX_CAPABILITY_U32S_3];
+    if (capget(&header, held) != 0 || memcmp(held, none, sizeof none) == 0) {
+        return 0; // none, or the service manager's filter stands before the question
+    }
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (capset(&header, none) != 0) {
+        int error = -errno;
+        return failure_set(failure, error, "The capabilities could not be given up: %s.",
+                           strerror(-error));
+    }
+    return 0;
+}
 
 static const int allowed[] = {
     // Descriptors and files.

@@ -63,10 +63,11 @@ static bool thread_registered(const struct service *service)
 }
 
 // Counted first: who has the answer finds it counted. How long it took is known only afterwards.
-void service_reply(struct service *service, struct lane_peer *peer,
+void service_reply(struct service_lane *lane, struct lane_peer *peer,
                    const struct wire_header *request, const struct wire_header *answer,
                    const struct iovec *pieces, int count)
 {
+    struct service *service = lane->service;
     tally_request(service->tally, request, answer);
     (void)lane_peer_answer(peer, answer, pieces, count); // a dead peer is the front's business
     struct lane_cost cost = lane_peer_cost(peer);
@@ -78,10 +79,13 @@ void service_reply(struct service *service, struct lane_peer *peer,
     }
 }
 
-static void answer_alone(struct service *service, struct lane_peer *peer,
+static void answer_alone(struct service_lane *lane, struct lane_peer *peer,
                          const struct wire_header *request, const struct wire_header *answer)
 {
-    service_reply(service, peer, request, answer, NULL, 0);
+    if (answer->status != WIRE_OK) {
+        service_say_refused(lane, request, answer, NULL);
+    }
+    service_reply(lane, peer, request, answer, NULL, 0);
 }
 
 static void serve_read(struct service_lane *lane, struct lane_peer *peer,
@@ -92,7 +96,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(service, peer, request, &answer);
+        answer_alone(lane, peer, request, &answer);
         return;
     }
     struct iovec pieces[LIMIT_RUN_PAGES];
@@ -105,13 +109,13 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
         uint32_t done = answer.done; // these the client asks for again
         answer = service_answer(request, status_of(error));
         answer.done = done;
-        answer_alone(service, peer, request, &answer);
+        answer_alone(lane, peer, request, &answer);
     } else {
         unsigned sent = wire_map_count(answer.map, request->count);
         answer.length = sent * hold.page_bytes;
         answer.done = request->count;
         answer.version = store_segment_highest(hold.segment);
-        service_reply(service, peer, request, &answer, pieces, (int)sent);
+        service_reply(lane, peer, request, &answer, pieces, (int)sent);
         store_read_end(store);
         atomic_fetch_add_explicit(&service->pages_read, request->count, memory_order_relaxed);
     }
@@ -226,7 +230,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     struct wire_header answer =
         service_answer(request, catalog_enter(service->catalog, lane->session, request, &hold));
     if (answer.status != WIRE_OK) {
-        answer_alone(service, peer, request, &answer);
+        answer_alone(lane, peer, request, &answer);
         return;
     }
     enum wire_status status = change_pages(store, &hold, request, payload, &answer.done);
@@ -236,7 +240,7 @@ static void serve_change(struct service_lane *lane, struct lane_peer *peer,
     }
     answer.version = store_segment_highest(hold.segment);
     catalog_exit(service->catalog, &hold);
-    answer_alone(service, peer, request, &answer);
+    answer_alone(lane, peer, request, &answer);
     atomic_fetch_add_explicit(&service->pages_written, answer.done, memory_order_relaxed);
 }
 
@@ -251,7 +255,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
     struct wire_header answer;
     if (!thread_registered(service)) {
         answer = service_answer(request, WIRE_STORE_ERROR);
-        answer_alone(service, peer, request, &answer);
+        answer_alone(lane, peer, request, &answer);
         return;
     }
     switch (request->op) {
@@ -269,7 +273,7 @@ static void service_message(void *user, struct lane_peer *peer, const struct wir
         break;
     default:
         answer = service_answer(request, request->op == WIRE_PING ? WIRE_OK : WIRE_INVALID);
-        answer_alone(service, peer, request, &answer);
+        answer_alone(lane, peer, request, &answer);
         break;
     }
 }

@@ -8,6 +8,7 @@
 
 #include "rpc/lane_server.h"
 #include "server/catalog.h"
+#include "server/log.h"
 
 struct service;
 struct tally;
@@ -19,6 +20,7 @@ struct service_options {
     const char *server_name;
     void (*wake)(void *context); // any thread: a lane has ended, one that waits for it may go on
     void *wake_context;
+    struct log *log; // borrowed; NULL: what clients are refused is not told
 };
 
 // What fronts call; `user` is the service_lane.
@@ -54,6 +56,7 @@ enum wire_status service_attach(struct service *service, const uint8_t key[NOISE
                                 struct service_lane **lane, struct wire_attached *attached);
 enum service_lane_state { SERVICE_LANE_WAITING, SERVICE_LANE_READY, SERVICE_LANE_REFUSED };
 enum service_lane_state service_lane_state(struct service_lane *lane);
+void service_lane_from(struct service_lane *lane, const char *address); // for the log
 void service_lane_abandon(struct service_lane **lane);
 // Hands the connection to a front. Takes over fd, ciphers and lane, also on failure.
 int service_lane_start(struct service_lane **lane, struct lane_front *front, int fd,

@@ -334,6 +334,7 @@ static void send_answer(struct control *control, struct lane_peer *peer,
             (void)failure_set(&control->failure, 0, "%s.", wire_status_text(status));
         }
         control->answer.detail = control->failure.text;
+        service_say_refused(control->lane, request, &header, control->failure.text);
     }
     size_t bytes = dsm__control_answer__get_packed_size(&control->answer);
     if (bytes <= LIMIT_CONTROL_BYTES) {
@@ -341,13 +342,12 @@ static void send_answer(struct control *control, struct lane_peer *peer,
     }
     if (packed == NULL) {
         header.status = WIRE_STORE_ERROR;
-        service_reply(control->lane->service, peer, request, &header, NULL, 0);
+        service_reply(control->lane, peer, request, &header, NULL, 0);
         return;
     }
     header.length = (uint32_t)dsm__control_answer__pack(&control->answer, packed);
     const struct iovec piece = {.iov_base = packed, .iov_len = header.length};
-    service_reply(control->lane->service, peer, request, &header, &piece,
-                  header.length > 0 ? 1 : 0);
+    service_reply(control->lane, peer, request, &header, &piece, header.length > 0 ? 1 : 0);
     free(packed);
 }
 
@@ -357,7 +357,7 @@ void service_control(struct service_lane *lane, struct lane_peer *peer,
     struct control *control = malloc(sizeof *control); // not zeroed: a large arena, hardly used
     if (control == NULL) {
         struct wire_header header = service_answer(request, WIRE_STORE_ERROR);
-        service_reply(lane->service, peer, request, &header, NULL, 0);
+        service_reply(lane, peer, request, &header, NULL, 0);
         return;
     }
     control->lane = lane;

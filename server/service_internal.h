@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the service's own files share: service.c has the messages, service_control.c the control
-// operations, service_lanes.c the registry of lanes.
+// operations, service_lanes.c the registry of lanes, service_refused.c what the log says of clients.
 //
 // Lock letters: G grants_lock; R lanes_lock. G is taken before R and before the catalog's, R before
 // the fronts' own locks.
@@ -13,7 +13,7 @@
 #include "server/service.h"
 #include "server/tally.h"
 
-enum { SERVICE_LANE_BUCKETS = 4096, SERVICE_KEY_BUCKETS = 256 };
+enum { SERVICE_LANE_BUCKETS = 4096, SERVICE_KEY_BUCKETS = 256, SERVICE_ADDRESS_BYTES = 46 };
 
 struct service_lane {
     struct service_lane *next; // R  in its bucket
@@ -21,6 +21,9 @@ struct service_lane {
     struct catalog_session *session;
     uint8_t instance[WIRE_ID_BYTES];
     uint8_t key[NOISE_KEY_BYTES];
+    char holder[LIMIT_HOLDER_NAME_BYTES]; // what it says of itself
+    char principal[LIMIT_PRINCIPAL_NAME_BYTES];
+    char address[SERVICE_ADDRESS_BYTES];
     uint64_t generation;
     uint32_t number;
     bool started;           // R  handed to a front
@@ -58,12 +61,17 @@ void service_control(struct service_lane *lane, struct lane_peer *peer,
 // service.c
 struct wire_header service_answer(const struct wire_header *request, enum wire_status status);
 // Every answer goes out here. A peer that is dead is its front's business.
-void service_reply(struct service *service, struct lane_peer *peer,
+void service_reply(struct service_lane *lane, struct lane_peer *peer,
                    const struct wire_header *request, const struct wire_header *answer,
                    const struct iovec *pieces, int count);
 
 // service_lanes.c
 void service_lane_closed(void *user, int reason);
 unsigned service_lane_count(struct service *service);
+
+// service_refused.c: for the log. detail: a sentence, or NULL.
+void service_say_refused(const struct service_lane *lane, const struct wire_header *request,
+                         const struct wire_header *answer, const char *detail);
+void service_say_ended(const struct service_lane *lane, int reason);
 
 #endif

@@ -186,6 +186,7 @@ static struct service_lane *lane_make(struct service *service, const struct wire
         lane->number = attach->lane;
         memcpy(lane->instance, attach->instance, WIRE_ID_BYTES);
         memcpy(lane->key, key, NOISE_KEY_BYTES);
+        memcpy(lane->holder, attach->holder, sizeof lane->holder);
     }
     return lane;
 }
@@ -206,6 +207,7 @@ static enum wire_status attach_granted(struct service *service, const struct wir
         catalog_session_put(service->catalog, lane->session, now_ms);
         return refuse(attached, status, wire_status_text(status));
     }
+    memcpy(lane->principal, grant->principal, sizeof lane->principal);
     fill_attached(service, grant, attached);
     return WIRE_OK;
 }
@@ -254,6 +256,11 @@ enum service_lane_state service_lane_state(struct service_lane *lane)
     }
     (void)pthread_mutex_unlock(&service->lanes_lock);
     return state;
+}
+
+void service_lane_from(struct service_lane *lane, const char *address)
+{
+    (void)snprintf(lane->address, sizeof lane->address, "%s", address);
 }
 
 // The lane has left the registry: lets go of its session, and tells whoever waited for it.
@@ -314,9 +321,9 @@ int service_lane_start(struct service_lane **lane, struct lane_front *front, int
 
 void service_lane_closed(void *user, int reason)
 {
-    (void)reason;
     struct service_lane *lane = user;
     struct service *service = lane->service;
+    service_say_ended(lane, reason);
     (void)pthread_mutex_lock(&service->lanes_lock);
     lane->closed = true;
     lane->peer = NULL;

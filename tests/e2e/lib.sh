@@ -191,6 +191,15 @@ make_namespaces() {
     ip -n "$client_namespace" link set dc$$ up
 }
 
+# With the filter on system calls in every thread, unless it was made for a sanitizer or told otherwise; without capabilities.
+in_sandbox() { # OPTION...
+    local status
+    status=$(cat /proc/"$dsmd_pid"/task/*/status)
+    ! grep -qE '^Cap(Prm|Eff|Inh|Amb):.*[1-9a-f]' <<<"$status" || return 1
+    [[ " $* " == *" --seccomp "* ]] || grep -q 'lib[at]san' "/proc/$dsmd_pid/maps" ||
+        ! grep -E '^(Seccomp|NoNewPrivs):' <<<"$status" | grep -qvE '^(Seccomp:.2|NoNewPrivs:.1)$'
+}
+
 dsmd_ready_or_ended() {
     [ -s "$work/ready" ] || ended "$dsmd_pid"
 }
@@ -209,6 +218,7 @@ start_dsmd() {
     pids+=("$dsmd_pid")
     wait_until 20 dsmd_ready_or_ended || fail "dsmd says nothing for 20 s"
     alive "$dsmd_pid" || fail "dsmd ended at start"
+    in_sandbox "$@" || fail "dsmd serves without its filter, or with capabilities"
     server_port=$(sed -n 's/.*:\([0-9][0-9]*\).*/\1/p' "$work/ready" | head -n 1)
     [ -n "$server_port" ] || fail "dsmd told no port: $(cat "$work/ready")"
 }
