@@ -133,10 +133,34 @@ static struct pager_options pager_options_of(const struct settings *s)
     };
 }
 
+// DSM_TRAP=auto takes what the kernel has; who names a trap shall have it, or be told why not.
+static int get_trap(dsm *session, struct failure *failure)
+{
+    int error = session->settings.trap != SETTINGS_MPROTECT ? trap_uffd_get() : -ENOSYS;
+    if (error != 0 && session->settings.trap == SETTINGS_UFFD) {
+        return failure_set(failure, error,
+                           "DSM_TRAP=uffd: userfaultfd with SIGBUS and write protection of shared "
+                           "memory is refused here (%s; Linux 6.4 or newer has it). Take "
+                           "DSM_TRAP=auto or mprotect.",
+                           strerror(-error));
+    }
+    session->trap = error == 0 ? &trap_uffd_ops : &trap_mprotect_ops;
+    return 0;
+}
+
+static void put_trap(dsm *session)
+{
+    if (session->trap == &trap_uffd_ops) {
+        trap_uffd_put();
+    }
+    session->trap = NULL;
+}
+
 static int start(dsm *session, struct failure *failure)
 {
     struct pager_options options = pager_options_of(&session->settings);
     options.fault_latency = session->page.fault_latency;
+    options.trap = session->trap;
     int error = noise_init();
     error = error != 0
                 ? error
@@ -151,12 +175,13 @@ static int start(dsm *session, struct failure *failure)
         session_stop(&session->session);
         return failure_set(failure, error, "The library's threads could not be started.");
     }
-    error = trap_install(pager_fault);
+    error = trap_install(pager_fault, session->trap == &trap_uffd_ops);
     if (error != 0) {
         session_cancel(&session->session);
         pager_stop(&session->pager);
         session_stop(&session->session);
-        return failure_set(failure, error, "The handler of SIGSEGV could not be installed.");
+        return failure_set(failure, error,
+                           "The handler of SIGSEGV or SIGBUS could not be installed.");
     }
     return 0;
 }
@@ -164,7 +189,11 @@ static int start(dsm *session, struct failure *failure)
 static int show_counters(dsm *session, struct failure *failure)
 {
     const struct settings *s = &session->settings;
-    const struct stat_page_facts facts = {.cache_bytes = s->cache_bytes, .server = s->server};
+    const struct stat_page_facts facts = {
+        .cache_bytes = s->cache_bytes,
+        .server = s->server,
+        .trap = session->trap == &trap_uffd_ops ? STAT_TRAP_UFFD : STAT_TRAP_MPROTECT,
+    };
     int error = stat_page_create(&session->page, &facts, s->stat == SETTINGS_ON_IS_FIRST);
     session->counters = session->page.counters;
     return error == 0 ? 0 : failure_set(failure, error, "No memory for the counters.");
@@ -194,9 +223,11 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
         error = take_options(&session->settings, options, failure);
     }
     error = error != 0 ? error : check_settings(&session->settings, failure);
+    error = error != 0 ? error : get_trap(session, failure);
     error = error != 0 ? error : show_counters(session, failure);
     error = error != 0 ? error : start(session, failure);
     if (error != 0) {
+        put_trap(session);
         stat_page_destroy(&session->page);
         (void)munmap(session, sizeof *session);
         return error;
@@ -281,6 +312,7 @@ DSM_API int dsm_close(dsm *session)
     session_cancel(&session->session);
     pager_stop(&session->pager);
     session_stop(&session->session);
+    put_trap(session);
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
     allocations_clear(&session->allocations);
@@ -289,6 +321,11 @@ DSM_API int dsm_close(dsm *session)
     show_to_leak_checker(session, false);
     (void)munmap(session, sizeof *session);
     return first;
+}
+
+DSM_API const char *dsm_trap(const dsm *session)
+{
+    return session->trap->name;
 }
 
 DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics)

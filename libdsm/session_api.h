@@ -23,6 +23,7 @@ struct dsm_segment {
 
 struct dsm {
     struct settings settings;
+    const struct trap_ops *trap;
     struct stat_page page;
     struct counters *counters; // in the page
     struct session session;

@@ -66,6 +66,7 @@ struct stat_client {
     uint64_t opened_ns, cache_bytes;
     char program[64];
     char server[280];
+    const char *trap; // "": unknown
     uint64_t before[STAT_COUNTERS], now[STAT_COUNTERS];
     struct stat_latency latency_before, latency_now;
 };
@@ -101,7 +102,7 @@ void stat_sample_end(struct stat_sample *sample);
 struct stat_line { // a client, or all of them
     pid_t pid;     // 0: all
     unsigned clients;
-    const char *program, *server;
+    const char *program, *server, *trap;
     bool ended;
     double seconds; // since its session was opened
     uint64_t cache_bytes;

@@ -43,6 +43,7 @@ static void take_line(const struct stat_sample *sample, const struct stat_client
                                .clients = 1,
                                .program = client->program,
                                .server = client->server,
+                               .trap = client->trap,
                                .ended = client->ended,
                                .seconds = age,
                                .cache_bytes = client->cache_bytes,
@@ -107,6 +108,9 @@ static json_t *object_of(const struct stat_line *line)
     }
     (void)json_object_set_new(object, "seconds", json_real(line->seconds));
     (void)json_object_set_new(object, "cache_bytes", tool_json_number(line->cache_bytes));
+    if (line->pid != 0) {
+        (void)json_object_set_new(object, "trap", json_string(line->trap));
+    }
     for (size_t i = 0; i < STAT_COUNTERS; i++) {
         (void)json_object_set_new(counters, stat_counters[i].name,
                                   tool_json_number(line->value[i]));
@@ -169,7 +173,7 @@ static void print_line(struct stat_printer *printer, const struct stat_sample *s
 int stat_print(struct stat_printer *printer, const struct stat_sample *sample)
 {
     const struct stat_options *options = printer->options;
-    struct stat_line total = {.program = "total", .server = ""};
+    struct stat_line total = {.program = "total", .server = "", .trap = ""};
     json_t *lines = json_array();
     for (const struct stat_client *client = sample->clients; client != NULL;
          client = client->next) {

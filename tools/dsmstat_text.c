@@ -192,8 +192,9 @@ void stat_print_text(struct stat_printer *printer, const struct stat_line *line)
 void stat_print_all(const struct stat_line *line)
 {
     if (line->pid != 0) {
-        printf("%s, process %ld, server %s, for %.0f s%s\n", line->program, (long)line->pid,
-               line->server, line->seconds, line->ended ? ", ended" : "");
+        printf("%s, process %ld, server %s%s%s, for %.0f s%s\n", line->program, (long)line->pid,
+               line->server, line->trap[0] != 0 ? ", trap " : "", line->trap, line->seconds,
+               line->ended ? ", ended" : "");
     } else {
         printf("%u clients\n", line->clients);
     }

@@ -18,7 +18,7 @@
 
 enum { SAME_FAULT_MOST = 16 }; // the same touch again and again with nothing to change: not ours
 
-enum settled { SETTLED, WAIT, ASK, BAD, FOREIGN };
+enum settled { SETTLED, WAIT, ASK, BAD, DENIED, FOREIGN };
 
 struct pager *_Atomic pager_of_process;
 
@@ -101,8 +101,9 @@ static void count_already_in(struct counters *stat, struct fault_trace *trace)
 }
 
 // A touch that the state says should have worked: another thread was faster, or the reason is not ours.
-static enum settled spurious(const struct trap_fault *fault, uint32_t word)
+static enum settled spurious(struct segment *segment, uint64_t page, const struct trap_fault *fault)
 {
+    uint32_t word = page_word(page_at(&segment->table, page));
     if (last_fault.address == fault->address && last_fault.write == fault->write &&
         last_fault.word == word) {
         last_fault.times++;
@@ -111,6 +112,9 @@ static enum settled spurious(const struct trap_fault *fault, uint32_t word)
         last_fault.write = fault->write;
         last_fault.word = word;
         last_fault.times = 0;
+    }
+    if (last_fault.times > 0) {
+        protection_renew(segment, page);
     }
     return last_fault.times > SAME_FAULT_MOST ? FOREIGN : SETTLED;
 }
@@ -134,7 +138,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     enum trap_access now = protection_of(entry);
     page_set(&segment->table, entry, 0, PAGE_WANTED);
     if (fault->write && !may_store(segment, page)) {
-        return FOREIGN; // a write-protect fault is the program's own affair
+        return DENIED;
     }
     if (now == TRAP_NONE) {
         replacement_touched(&segment->pager->replacement, entry->frame,
@@ -156,7 +160,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
             return SETTLED;
         }
     } else if (now != TRAP_NONE) {
-        return spurious(fault, page_word(entry));
+        return spurious(segment, page, fault);
     } else if (open_page(segment, page, TRAP_READ) != SETTLED) {
         return ASK;
     }
@@ -200,14 +204,14 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
     case PAGE_UNDEFINED:
     case PAGE_BACKING:
         if (fault->write && !may_store(segment, page)) {
-            return FOREIGN;
+            return DENIED;
         }
         if (backing_fate_of(&segment->placement, page) != BACKING_WELL) {
             return BAD;
         }
         return hopeless ? WAIT : ask(segment, page, fault->write, course);
     case PAGE_NONE:
-        return FOREIGN;
+        return DENIED;
     case PAGE_LOST:
         return BAD;
     default:
@@ -332,7 +336,7 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         *verdict = failed(segment, &course->trace);
         return true;
     }
-    if (settled == SETTLED || settled == FOREIGN || course->ahead != NULL) {
+    if (settled == SETTLED || settled >= DENIED || course->ahead != NULL) {
         lock_release(&pager->lock);
         if (course->ahead != NULL) {
             call_queue(pager, course->ahead);
@@ -340,7 +344,9 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         if (settled == WAIT || settled == ASK) {
             return false; // once more: the lock was free
         }
-        *verdict = settled == SETTLED ? TRAP_RESOLVED : TRAP_FOREIGN;
+        *verdict = settled == SETTLED  ? TRAP_RESOLVED
+                   : settled == DENIED ? TRAP_DENIED
+                                       : TRAP_FOREIGN;
         return true;
     }
     if (settled == ASK) {
@@ -389,7 +395,7 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
     if (course.joined && probe_wait_on()) {
         probe_wait(segment->number, page, 0, (u64)(sync_now() - course.begun));
     }
-    if (verdict != TRAP_FOREIGN || course.trace.outcome != 0) {
+    if (verdict <= TRAP_FAILED || course.trace.outcome != 0) {
         fault_trace_end(&course.trace, segment, page);
     }
     return verdict;

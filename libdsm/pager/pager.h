@@ -98,6 +98,7 @@ struct pager_options {
     uint32_t fault_workers;
     uint32_t map_limit;
     enum trap_fill fill;
+    const struct trap_ops *trap; // NULL: trap_mprotect_ops
     bool laundry;
     bool exact;                    // no second chance, no limit to pins
     struct latency *fault_latency; // of faults that waited; or NULL
@@ -114,7 +115,7 @@ struct pager {
     uint64_t resident_bytes;        // (L) frames in use or promised
     uint64_t pinned_bytes;          // (L)
     uint64_t open_pages;            // (L) that the program may touch without a trap
-    uint64_t edges;                 // (L) places where protection changes
+    uint64_t edges;                 // (L) places where protection changes, if they cost mappings
     uint64_t low_water, high_water; // free bytes between which the laundry works
     struct {
         _Atomic uintptr_t base, end;
@@ -143,6 +144,8 @@ struct pager {
 enum trap_access protection_of(const struct page_entry *entry);
 // Sets what the program may do with these pages, and their flags. 0, or -ENOMEM: they stay closed or as they were.
 int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum trap_access access);
+// The page is open, and a touch of it was trapped all the same: the kernel may have shut it by itself.
+void protection_renew(struct segment *segment, uint64_t page);
 // Takes write access from those that have it.
 void protection_no_writes(struct segment *segment, uint64_t page, uint64_t count);
 

@@ -5,6 +5,8 @@
 // where protection changes; near the limit pages are closed (their frames stay) until there is room. A page
 // that stays closed costs a soft fault, never an error to the program.
 //
+// A trap that splits no mapping (trap_uffd) has no edges, and no limit.
+//
 // mprotect is called under the lock: it takes the process's own lock of mappings anyway, and a page's flags and its protection
 // must never disagree, or a store would go unnoticed.
 #include <errno.h>
@@ -52,13 +54,31 @@ static uint64_t edges_after(const struct segment *segment, uint64_t page, uint64
            (access_at(segment, page + count) != access);
 }
 
+static enum trap_access access_of_all(const struct segment *segment, uint64_t page, uint64_t count)
+{
+    enum trap_access first = access_at(segment, page);
+    for (uint64_t i = 1; i < count; i++) {
+        if (access_at(segment, page + i) != first) {
+            return TRAP_ANY;
+        }
+    }
+    return first;
+}
+
+static int protect(struct segment *segment, uint64_t page, uint64_t count, enum trap_access from,
+                   enum trap_access to)
+{
+    return segment->view.ops->protect(&segment->view, page << segment->page_shift,
+                                      count << segment->page_shift, from, to);
+}
+
 static int change(struct segment *segment, uint64_t page, uint64_t count, enum trap_access access)
 {
     struct pager *pager = segment->pager;
-    uint64_t before = edges_in(segment, page, count);
-    uint64_t after = edges_after(segment, page, count, access);
-    int error = segment->view.ops->protect(&segment->view, page << segment->page_shift,
-                                           count << segment->page_shift, access);
+    bool edges = segment->view.ops->maps_edges;
+    uint64_t before = edges ? edges_in(segment, page, count) : 0;
+    uint64_t after = edges ? edges_after(segment, page, count, access) : 0;
+    int error = protect(segment, page, count, access_of_all(segment, page, count), access);
     if (error != 0) {
         return error;
     }
@@ -113,6 +133,13 @@ int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum 
         error = change(segment, page, count, access);
     }
     return error;
+}
+
+void protection_renew(struct segment *segment, uint64_t page)
+{
+    if (!segment->view.ops->maps_edges) {
+        (void)protect(segment, page, 1, TRAP_ANY, access_at(segment, page));
+    }
 }
 
 void protection_no_writes(struct segment *segment, uint64_t page, uint64_t count)

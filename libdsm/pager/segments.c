@@ -39,8 +39,10 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     if (error != 0) {
         return error;
     }
-    error = trap_mprotect_ops.attach(
-        &segment->view, base, segment->backing.pages * segment->page_bytes, pager->options.fill);
+    const struct trap_ops *trap = pager->options.trap;
+    trap = trap != NULL ? trap : &trap_mprotect_ops;
+    error = trap->attach(&segment->view, base, segment->backing.pages * segment->page_bytes,
+                         pager->options.fill);
     if (error == 0) {
         error = publish(pager, segment);
         if (error != 0) {

@@ -145,6 +145,7 @@ static void describe(struct stat_page *page, const struct stat_page_facts *facts
     header->opened_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
     header->cache_bytes = facts->cache_bytes;
     copy_text(header->program, sizeof header->program, program_invocation_short_name);
+    header->trap = facts->trap;
     copy_text(header->server, sizeof header->server, facts->server);
     memcpy((char *)page->base + NAMES_OFFSET, names, sizeof names);
     atomic_store_explicit(&header->magic, STAT_PAGE_MAGIC, memory_order_release);

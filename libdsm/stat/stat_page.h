@@ -20,6 +20,8 @@
 enum { STAT_PAGE_VERSION = 1, STAT_PAGE_MOST_BYTES = 256 << 10, STAT_PAGE_MOST_COUNTERS = 1024 };
 enum { STAT_PAGE_SEGMENTS = 256, STAT_PAGE_NAME_BYTES = 256 };
 
+enum stat_trap { STAT_TRAP_UNKNOWN, STAT_TRAP_MPROTECT, STAT_TRAP_UFFD };
+
 struct stat_page_header {
     _Atomic uint64_t magic; // written last
     uint32_t version;
@@ -41,7 +43,7 @@ struct stat_page_header {
         segments_offset; // of an array of struct stat_page_segment; 0: a page of an older library, without
     uint32_t segments;      // places in it
     uint32_t segment_bytes; // of one: what a reader does not know stands at the end
-    uint32_t reserved_too;
+    uint32_t trap; // how touches are noticed: enum stat_trap; 0 in a page of an older library
 };
 
 struct stat_page_segment {   // an open segment
@@ -69,6 +71,7 @@ struct stat_page {
 struct stat_page_facts {
     uint64_t cache_bytes;
     const char *server;
+    enum stat_trap trap;
 };
 
 // A page with zeros. Where it cannot be shown, or shall not (shown false), the counters lie in memory of the process

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The handler of SIGSEGV. It finds out what was touched and how, asks the pager, and then touches again, raises SIGBUS, or
-// passes the fault on to whoever handled SIGSEGV before.
+// The handler of SIGSEGV, and of SIGBUS where that is how a touch is noticed (trap_uffd). It finds out what was touched
+// and how, asks the pager, and then touches again, raises SIGBUS or SIGSEGV, or passes the fault on to whoever handled the
+// signal before.
 //
 // All signals are blocked while it runs (sa_mask is full); the thread's own mask comes back while it waits and before
 // a former handler runs, so ^C works and a former handler may leave by siglongjmp. errno is the thread's own again
 // at the end. Nothing of glibc's is called but sigaction at installation.
 //
-// SIGBUS is in our sa_mask and queued to the thread itself: it arrives when this handler returns, so that the
-// program's handler sees the faulting instruction. A program that blocks or ignores SIGBUS gets what the kernel does with a
-// forced signal in that case: the default action.
+// A SIGBUS that is not what the kernel raised is in our sa_mask and queued to the thread itself: it arrives when this handler
+// returns, so that the program's handler sees the faulting instruction. A program that blocks or ignores SIGBUS gets what
+// the kernel does with a forced signal in that case: the default action. A signal that is ours as the fault came is passed to
+// the handler that was there before, as the kernel raised it.
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -22,7 +24,8 @@
 
 static struct {
     trap_resolve *_Atomic resolve;
-    struct sigaction former;
+    struct sigaction former_segv, former_bus;
+    bool sigbus;
     int installed;
     pthread_mutex_t lock; // installation only
 } trap = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -63,6 +66,11 @@ static void set_default(int number)
 static uint64_t signal_bit(int number)
 {
     return (uint64_t)1 << (number - 1);
+}
+
+static struct sigaction *former_of(int number)
+{
+    return number == SIGBUS ? &trap.former_bus : &trap.former_segv;
 }
 
 static bool default_action_due(int number, const uint64_t *mask)
@@ -109,7 +117,7 @@ static void pass_to_nobody(int number, siginfo_t *info, bool ignored)
 // The former handler has the masks that the kernel would have given it, but its own signal open: it may touch a page, too.
 static void pass_on(int number, siginfo_t *info, ucontext_t *context, uint64_t mask)
 {
-    struct sigaction former = trap.former;
+    struct sigaction former = *former_of(number);
     bool with_info = (former.sa_flags & SA_SIGINFO) != 0;
     if (!with_info && (former.sa_handler == SIG_DFL || former.sa_handler == SIG_IGN)) {
         pass_to_nobody(number, info, former.sa_handler == SIG_IGN);
@@ -122,6 +130,35 @@ static void pass_on(int number, siginfo_t *info, ucontext_t *context, uint64_t m
         former.sa_sigaction(number, info, context);
     } else {
         former.sa_handler(number);
+    }
+}
+
+// What the program must not do is a SIGSEGV, however the kernel told us.
+static void deny(int number, siginfo_t *info, ucontext_t *context, uint64_t mask)
+{
+    if (number == SIGSEGV) {
+        pass_on(number, info, context, mask);
+        return;
+    }
+    siginfo_t denied = {.si_signo = SIGSEGV, .si_code = SEGV_ACCERR};
+    denied.si_addr = info->si_addr;
+    struct sigaction former = trap.former_segv;
+    if ((former.sa_flags & SA_SIGINFO) == 0 &&
+        (former.sa_handler == SIG_DFL || former.sa_handler == SIG_IGN)) {
+        set_default(SIGSEGV); // ours would be asked again
+        sync_restore_signals(mask & ~signal_bit(SIGSEGV));
+        send_to_self(SIGSEGV, &denied);
+        return;
+    }
+    pass_on(SIGSEGV, &denied, context, mask);
+}
+
+static void fail(int number, siginfo_t *info, ucontext_t *context, const uint64_t *mask)
+{
+    if (number == SIGBUS) {
+        pass_on(number, info, context, *mask);
+    } else {
+        trap_raise_sigbus((uintptr_t)info->si_addr, mask);
     }
 }
 
@@ -142,35 +179,59 @@ static void on_fault(int number, siginfo_t *info, void *context)
         verdict = resolve(&fault);
     }
     if (verdict == TRAP_FAILED) {
-        trap_raise_sigbus(fault.address, &mask);
+        fail(number, info, machine, &mask);
+    } else if (verdict == TRAP_DENIED) {
+        deny(number, info, machine, mask);
     } else if (verdict == TRAP_FOREIGN) {
         pass_on(number, info, machine, mask);
     }
     errno = saved;
 }
 
-static bool still_ours(void)
+static bool ours(int number)
 {
     struct sigaction now;
-    return sigaction(SIGSEGV, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
+    return sigaction(number, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
            now.sa_sigaction == on_fault;
 }
 
-static int put_handler(void)
+static bool still_ours(bool sigbus)
+{
+    return ours(SIGSEGV) && (!sigbus || ours(SIGBUS));
+}
+
+static int put_handler(int number)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     (void)sigfillset(&action.sa_mask);
-    return sigaction(SIGSEGV, &action, &trap.former) == 0 ? 0 : -errno;
+    return sigaction(number, &action, former_of(number)) == 0 ? 0 : -errno;
 }
 
-int trap_install(trap_resolve *resolve)
+static void put_back(int number)
+{
+    if (ours(number)) {
+        (void)sigaction(number, former_of(number), NULL);
+    }
+}
+
+static int put_handlers(bool sigbus)
+{
+    trap.sigbus = sigbus;
+    int error = put_handler(SIGSEGV);
+    if (error == 0 && sigbus) {
+        error = put_handler(SIGBUS);
+    }
+    return error;
+}
+
+int trap_install(trap_resolve *resolve, bool sigbus)
 {
     int error = 0;
     (void)pthread_mutex_lock(&trap.lock);
     if (trap.installed > 0) {
-        error = still_ours() ? 0 : -EBUSY;
+        error = still_ours(sigbus) ? 0 : -EBUSY;
     } else {
-        error = put_handler();
+        error = put_handlers(sigbus);
     }
     if (error == 0) {
         trap.installed++;
@@ -185,8 +246,9 @@ void trap_uninstall(void)
     (void)pthread_mutex_lock(&trap.lock);
     if (--trap.installed == 0) {
         atomic_store_explicit(&trap.resolve, NULL, memory_order_release);
-        if (still_ours()) {
-            (void)sigaction(SIGSEGV, &trap.former, NULL);
+        put_back(SIGSEGV);
+        if (trap.sigbus) {
+            put_back(SIGBUS);
         }
     }
     (void)pthread_mutex_unlock(&trap.lock);

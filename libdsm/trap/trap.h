@@ -13,12 +13,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum trap_access { TRAP_NONE, TRAP_READ, TRAP_READ_WRITE };
+enum trap_access { TRAP_NONE, TRAP_READ, TRAP_READ_WRITE, TRAP_ANY };
 enum trap_fill { TRAP_FILL_ALIAS, TRAP_FILL_PWRITE };
 
 struct trap_view;
 
 struct trap_ops {
+    const char *name;
+    bool maps_edges; // where protection changes within a view, the kernel keeps another mapping
     // Maps a view of `bytes` at exactly `base`. -EADDRINUSE when something is there, -ENOMEM.
     int (*attach)(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill);
     void (*detach)(struct trap_view *view);
@@ -26,9 +28,10 @@ struct trap_ops {
     // fill(). -ENOMEM / -ENOSPC when the kernel has no memory.
     int (*place)(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to);
     int (*fill)(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes);
-    // What the program's loads and stores may do. -ENOMEM: no more mappings.
-    int (*protect)(struct trap_view *view, uint64_t offset, uint64_t bytes,
-                   enum trap_access access);
+    // What the program's loads and stores may do. Frames that are opened are filled. from: as it is now; TRAP_ANY: not the
+    // same everywhere, or the kernel may have shut it by itself. -ENOMEM: no more mappings.
+    int (*protect)(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access from,
+                   enum trap_access to);
     // Gives the frames back to the kernel. The view must be closed there.
     int (*discard)(struct trap_view *view, uint64_t offset, uint64_t bytes);
 };
@@ -44,12 +47,18 @@ struct trap_view {
 };
 
 extern const struct trap_ops trap_mprotect_ops;
+extern const struct trap_ops trap_uffd_ops;
+
+// Before the first view of trap_uffd and after the last: 0, or -errno when this kernel cannot do it (-ENOSYS, -EPERM, -EINVAL).
+int trap_uffd_get(void);
+void trap_uffd_put(void);
 
 // ---- the signal ----
 
 enum trap_verdict {
     TRAP_RESOLVED, // touch again
     TRAP_FAILED,   // SIGBUS at the address
+    TRAP_DENIED,   // the program may not do that: SIGSEGV at the address
     TRAP_FOREIGN   // not ours: the handler that was there before
 };
 
@@ -62,9 +71,10 @@ struct trap_fault {
 // Called in the handler, all signals blocked. trap calls up only here.
 typedef enum trap_verdict trap_resolve(const struct trap_fault *fault);
 
-// Installs the handler (chained to the one that was there), or looks whether it is still there: -EBUSY and another has
-// taken its place since. Process-wide; the last trap_uninstall puts the former one back if ours is still there.
-int trap_install(trap_resolve *resolve);
+// Installs the handlers (chained to those that were there), or looks whether they are still there: -EBUSY and another has
+// taken a place since. Process-wide; the last trap_uninstall puts the former ones back where ours are still there.
+// SIGSEGV; also SIGBUS when faults come as such (trap_uffd).
+int trap_install(trap_resolve *resolve, bool sigbus);
 void trap_uninstall(void);
 // Asynchronous-signal-safe part of TRAP_FAILED, for tests of its own: raises SIGBUS for the calling thread.
 void trap_raise_sigbus(uintptr_t address, const uint64_t *mask);

@@ -1,176 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The trap that works everywhere: a memfd mapped twice. The program's view starts without access; a touch is a SIGSEGV; a
-// page is opened by mprotect once it is filled. The other door is an alias of the same memfd (or pwrite), so a frame
-// is filled while the program's view is still closed, and cleaned while it is closed again.
+// The trap that works everywhere: the program's view starts without access; a touch is a SIGSEGV; a page is opened by mprotect
+// once it is filled, and closed by it again.
 //
 // It never opens before the fill (the caller's order) and never punches an open page: a view that is open when its page is
-// punched would read zeros and allocate the page again. Shortage of memory must be an errno and not a SIGBUS, so
-// room is made by fallocate before anything is stored through the alias; pwrite makes its own.
+// punched would read zeros and allocate the page again.
 //
 // Cost: an edge between two protections is a mapping of the kernel's; who counts them is the pager.
-#include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 #include "libdsm/sync/futex.h"
-#include "libdsm/trap/trap.h"
-
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
-static int make_memfd(uint64_t bytes)
-{
-    int fd = memfd_create("dsm-frames", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
-    if (fd < 0 && errno == EINVAL) {
-        fd = memfd_create("dsm-frames", MFD_CLOEXEC);
-    }
-    if (fd < 0) {
-        return -errno;
-    }
-    if (ftruncate(fd, (off_t)bytes) != 0) {
-        int error = -errno;
-        (void)close(fd);
-        return error;
-    }
-    return fd;
-}
-
-static void advise(void *at, uint64_t bytes)
-{
-    // A child has no pager; a core with managed memory would be another machine's size; a huge page would be filled at once.
-    (void)madvise(at, bytes, MADV_DONTFORK);
-    (void)madvise(at, bytes, MADV_DONTDUMP);
-    (void)madvise(at, bytes, MADV_NOHUGEPAGE);
-}
-
-static int map_program_view(struct trap_view *view, void *base)
-{
-    void *at = mmap(base, view->bytes, PROT_NONE, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
-                    view->memfd, 0);
-    if (at == MAP_FAILED) {
-        return errno == EEXIST ? -EADDRINUSE : -errno;
-    }
-    if (at != base) { // a kernel that does not know the flag
-        (void)munmap(at, view->bytes);
-        return -EADDRINUSE;
-    }
-    view->base = at;
-    advise(at, view->bytes);
-    return 0;
-}
-
-static int map_other_door(struct trap_view *view)
-{
-    int access = view->fill == TRAP_FILL_ALIAS ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *at = mmap(NULL, view->bytes, access, MAP_SHARED | MAP_NORESERVE, view->memfd, 0);
-    if (at == MAP_FAILED) {
-        return -errno;
-    }
-    view->contents = at;
-    view->door = view->fill == TRAP_FILL_ALIAS ? at : NULL;
-    advise(at, view->bytes);
-    return 0;
-}
-
-static void detach(struct trap_view *view)
-{
-    if (view->base != NULL) {
-        (void)munmap(view->base, view->bytes);
-    }
-    if (view->contents != NULL) {
-        (void)munmap((void *)(uintptr_t)view->contents, view->bytes);
-    }
-    if (view->memfd >= 0) {
-        (void)close(view->memfd);
-    }
-    view->base = view->door = NULL;
-    view->contents = NULL;
-    view->memfd = -1;
-}
+#include "libdsm/trap/trap_frames.h"
 
 static int attach(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill)
 {
     *view = (struct trap_view){.ops = &trap_mprotect_ops, .bytes = bytes, .fill = fill};
-    view->memfd = make_memfd(bytes);
-    if (view->memfd < 0) {
-        return view->memfd;
-    }
-    int error = map_program_view(view, base);
-    if (error == 0) {
-        error = map_other_door(view);
-    }
-    if (error != 0) {
-        detach(view);
-    }
-    return error;
+    return trap_frames_attach(view, base, PROT_NONE);
 }
 
-static int make_room(struct trap_view *view, uint64_t offset, uint64_t bytes)
+static int mprotect_protect(struct trap_view *view, uint64_t offset, uint64_t bytes,
+                            enum trap_access from, enum trap_access to)
 {
-    long result;
-    do {
-        result = sync_call(SYS_fallocate, view->memfd, 0, (long)offset, (long)bytes, 0, 0);
-    } while (result == -EINTR);
-    return (int)result;
-}
-
-static int place(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to)
-{
-    if (view->fill == TRAP_FILL_PWRITE && to != NULL) {
-        *to = NULL;
-        return 0;
-    }
-    int error = make_room(view, offset, bytes);
-    if (error == 0 && to != NULL) {
-        *to = view->door + offset;
-    }
-    return error;
-}
-
-static int fill(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes)
-{
-    const uint8_t *at = from;
-    while (bytes > 0) {
-        long n = sync_call(SYS_pwrite64, view->memfd, (long)at, (long)bytes, (long)offset, 0, 0);
-        if (n == -EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return n == 0 ? -EIO : (int)n;
-        }
-        at += n;
-        offset += (uint64_t)n;
-        bytes -= (uint64_t)n;
-    }
-    return 0;
-}
-
-static int protect(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access access)
-{
+    (void)from;
     static const int bits[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
-    return (int)sync_call(SYS_mprotect, (long)(view->base + offset), (long)bytes, bits[access], 0,
-                          0, 0);
-}
-
-static int discard(struct trap_view *view, uint64_t offset, uint64_t bytes)
-{
-    long result;
-    do {
-        result = sync_call(SYS_fallocate, view->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                           (long)offset, (long)bytes, 0, 0);
-    } while (result == -EINTR);
-    return (int)result;
+    return (int)sync_call(SYS_mprotect, (long)(view->base + offset), (long)bytes, bits[to], 0, 0,
+                          0);
 }
 
 const struct trap_ops trap_mprotect_ops = {
+    .name = "mprotect",
+    .maps_edges = true,
     .attach = attach,
-    .detach = detach,
-    .place = place,
-    .fill = fill,
-    .protect = protect,
-    .discard = discard,
+    .detach = trap_frames_detach,
+    .place = trap_frames_place,
+    .fill = trap_frames_fill,
+    .protect = mprotect_protect,
+    .discard = trap_frames_discard,
 };

@@ -21,13 +21,14 @@ static dsm_segment *filled(dsm *session)
     return segment;
 }
 
-// ---- a thread that blocks SIGSEGV ----
+// ---- a thread that blocks the signals of faults ----
 
-static void block_sigsegv(void)
+static void block_faults(void)
 {
     sigset_t set;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGSEGV);
+    (void)sigaddset(&set, SIGBUS);
     CHECK(pthread_sigmask(SIG_BLOCK, &set, NULL) == 0);
 }
 
@@ -36,7 +37,7 @@ static void touch_blocked(void)
     dsm *session = hold_open(CACHE);
     dsm_segment *segment = filled(session);
     const volatile uint64_t *absent = hold_at(segment, hold_absent(segment, 0));
-    block_sigsegv();
+    block_faults();
     (void)*absent;
     CHECK(false, "the touch came back");
 }
@@ -45,13 +46,15 @@ static void touch_blocked(void)
 static void run_blocked_sigsegv(void)
 {
     int status = hold_wait(hold_spawn("touch-blocked"));
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "the child's wait status is %#x",
+    const char *trap = getenv("DSM_TRAP");
+    int signal = trap != NULL && strcmp(trap, "uffd") == 0 ? SIGBUS : SIGSEGV;
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == signal, "the child's wait status is %#x",
           status);
 }
 
 static void *use_what_is_in(void *at)
 {
-    block_sigsegv();
+    block_faults();
     volatile uint64_t *words = at;
     for (int i = 0; i < 1000; i++) {
         words[i % (PAGE / 8)] += 1;

@@ -179,8 +179,8 @@ static void a_full_batch_is_not_a_failure(void **state)
 static void a_failed_touch_is_sigbus_and_works_later(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_options){.timeout_ms = 5000});
     catch (SIGBUS);
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
     for (int i = 0; i < 20; i++) {
         rig_reset();
         rig.fail_read = 3;
@@ -223,8 +223,8 @@ static void *release_later(void *unused)
 static void a_failure_is_told_to_its_own_waiters(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_options){.timeout_ms = 5000});
     catch (SIGBUS);
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
     for (int i = 0; i < 3; i++) {
         rig_reset();
         rig.fail_read = 3;
@@ -265,9 +265,9 @@ static void a_handler_touches_another_absent_page(void **state)
 {
     (void)state;
     skip_under_tsan();
-    rig_start(&(struct rig_options){0});
     struct sigaction action = {.sa_sigaction = on_signal_touch, .sa_flags = SA_SIGINFO};
     assert_int_equal(sigaction(SIGBUS, &action, NULL), 0);
+    rig_start(&(struct rig_options){0});
     rig.fail_read = 3;
     if (sigsetjmp(out, 1) == 0) {
         (void)*(volatile uint8_t *)rig_at(3);
@@ -339,8 +339,8 @@ static void a_signal_handler_leaves_a_waiting_touch(void **state)
 static void a_touch_times_out(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_options){.timeout_ms = 50});
     catch (SIGBUS);
+    rig_start(&(struct rig_options){.timeout_ms = 50});
     atomic_store(&rig.hold, 1);
     assert_int_equal(touch(3), SIGBUS);
     rig_release(&rig.hold);
@@ -457,8 +457,8 @@ static void victims_cannot_be_closed(void **state)
 static void a_page_cannot_be_opened_for_a_while(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_options){.timeout_ms = 5000});
     catch (SIGBUS);
+    rig_start(&(struct rig_options){.timeout_ms = 5000});
     atomic_store(&rig.protects_fail, 20);
     assert_int_equal(touch(3), 0);
     rig_expect_page(3, 4);

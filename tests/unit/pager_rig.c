@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -35,13 +36,14 @@ static bool due(_Atomic int *failures)
 
 static int place(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to)
 {
-    return due(&rig.places_fail) ? -ENOMEM : trap_mprotect_ops.place(view, offset, bytes, to);
+    return due(&rig.places_fail) ? -ENOMEM : rig.options.trap->place(view, offset, bytes, to);
 }
 
-static int protect(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access access)
+static int protect(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access from,
+                   enum trap_access to)
 {
     return due(&rig.protects_fail) ? -ENOMEM
-                                   : trap_mprotect_ops.protect(view, offset, bytes, access);
+                                   : rig.options.trap->protect(view, offset, bytes, from, to);
 }
 
 static int discard(struct trap_view *view, uint64_t offset, uint64_t bytes)
@@ -58,20 +60,20 @@ static int discard(struct trap_view *view, uint64_t offset, uint64_t bytes)
         (void)sync_wait(&rig.hold_discards, 1, SYNC_FOR_EVER);
         (void)atomic_fetch_sub(&rig.discards_held, 1);
     }
-    return trap_mprotect_ops.discard(view, offset, bytes);
+    return rig.options.trap->discard(view, offset, bytes);
 }
 
 static int fill(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes)
 {
-    return trap_mprotect_ops.fill(view, offset, from, bytes);
+    return rig.options.trap->fill(view, offset, from, bytes);
 }
 
 static void detach_view(struct trap_view *view)
 {
-    trap_mprotect_ops.detach(view);
+    rig.options.trap->detach(view);
 }
 
-static const struct trap_ops watched = {
+static struct trap_ops watched = {
     .detach = detach_view,
     .place = place,
     .fill = fill,
@@ -130,6 +132,12 @@ static void set_defaults(struct rig_options *o)
     o->timeout_ms = o->timeout_ms == 0 ? LIMIT_FAULT_TIMEOUT_MS : o->timeout_ms;
     o->gap_pages = o->gap_pages == 0 ? LIMIT_RUN_PAGES : o->gap_pages;
     o->stores = o->stores == 0 ? 1 : o->stores;
+    const char *trap = getenv("DSM_TRAP");
+    bool uffd = trap != NULL && strcmp(trap, "uffd") == 0;
+    if (o->trap == NULL) {
+        o->trap = uffd ? &trap_uffd_ops : &trap_mprotect_ops;
+    }
+    watched.maps_edges = o->trap->maps_edges;
 }
 
 void rig_start(const struct rig_options *options)
@@ -150,11 +158,14 @@ void rig_start(const struct rig_options *options)
         .fault_workers = o->fault_workers,
         .map_limit = o->map_limit,
         .fill = o->fill,
+        .trap = o->trap,
         .laundry = o->laundry,
         .exact = !o->second_chance,
     };
     assert_int_equal(pager_start(&rig.pager, &pager, &rig.stat, &rig.backing), 0);
-    assert_int_equal(trap_install(pager_fault), 0);
+    const bool uffd = o->trap == &trap_uffd_ops;
+    assert_int_equal(uffd ? trap_uffd_get() : 0, 0);
+    assert_int_equal(trap_install(pager_fault, uffd), 0);
     rig_attach(0);
 }
 
@@ -171,6 +182,9 @@ static void stop(void)
     rig_server_cancel();
     pager_stop(&rig.pager);
     rig_server_stop();
+    if (rig.options.trap == &trap_uffd_ops) {
+        trap_uffd_put();
+    }
 }
 
 int rig_cmocka_stop(void **state)
@@ -222,7 +236,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
         t->pinned += entry->pins > 0;
         t->ahead += page_has(entry, PAGE_AHEAD);
         assert_true(!page_has(entry, PAGE_AHEAD) || (state == PAGE_RESIDENT && now == TRAP_NONE));
-        t->edges += now != before;
+        t->edges += watched.maps_edges && now != before;
         t->open += now != TRAP_NONE;
         before = now;
         if (state == PAGE_RESIDENT) {
@@ -240,7 +254,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
             in_chunk = 0;
         }
     }
-    t->edges += before != TRAP_NONE;
+    t->edges += watched.maps_edges && before != TRAP_NONE;
     t->pinned_bytes += segment->pinned_pages * segment->page_bytes;
     t->users += segment->users;
 }

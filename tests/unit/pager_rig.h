@@ -34,6 +34,7 @@ struct
     int64_t timeout_ms;     // 30,000
     uint32_t gap_pages;     // without limit
     enum trap_fill fill;
+    const struct trap_ops *trap;     // NULL: as DSM_TRAP says
     uint32_t stores;                 // 1
     const struct placement_row *row; // of its pages in them
     uint32_t rows;

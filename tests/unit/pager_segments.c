@@ -21,8 +21,11 @@ static void the_map_budget(void **state)
 {
     (void)state;
     enum { PAGES = 8000, LIMIT = 64, SLACK = 16 };
-    rig_start(&(struct rig_options){
-        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
+    rig_start(&(struct rig_options){.pages = PAGES,
+                                    .cache_pages = PAGES,
+                                    .second_chance = true,
+                                    .map_limit = LIMIT,
+                                    .trap = &trap_mprotect_ops});
     uint64_t seed = 5;
     uint64_t most = 0;
     for (int i = 0; i < PAGES; i++) {
@@ -46,8 +49,11 @@ static void long_open_runs_and_a_full_budget(void **state)
 {
     (void)state;
     enum { PAGES = 4096, LIMIT = 32, SLACK = 16 };
-    rig_start(&(struct rig_options){
-        .pages = PAGES, .cache_pages = PAGES, .second_chance = true, .map_limit = LIMIT});
+    rig_start(&(struct rig_options){.pages = PAGES,
+                                    .cache_pages = PAGES,
+                                    .second_chance = true,
+                                    .map_limit = LIMIT,
+                                    .trap = &trap_mprotect_ops});
     for (uint64_t page = 0; page < PAGES; page += 128) {
         assert_int_equal(rig_swap_in(page, 100, 0), 0); // 32 runs, two edges each
     }

@@ -229,6 +229,8 @@ typedef struct dsm_statistics { /* since dsm_open; see counters.def for each cou
 #undef DSM_COUNTER
 } dsm_statistics;
 DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics);
+/* How this session notices touches: "mprotect" or "uffd" (DSM_TRAP). Static text. */
+DSM_API const char *dsm_trap(const dsm *session);
 
 /* How long faults took that waited for a page, since dsm_open: in the library's handler, from its begin to its end, also where
  * that was a signal. A histogram: bucket 0 is below 1,024 ns; bucket i from 1 on begins at (8 + (i - 1) % 8) << (7 + (i - 1) / 8)

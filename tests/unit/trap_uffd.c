@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What is particular to the trap of userfaultfd: what the kernel, or the program, does to an open page behind the pager's
+// back; a descriptor that the program closes; who gets which signal.
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "tests/unit/pager_rig.h"
+
+static sigjmp_buf out;
+static volatile sig_atomic_t met;
+static void *volatile met_at;
+static volatile sig_atomic_t met_code;
+
+static void leap(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    met = number;
+    met_at = info->si_addr;
+    met_code = info->si_code;
+    siglongjmp(out, 1);
+}
+
+static void start(const struct rig_options *given)
+{
+    struct sigaction action = {.sa_sigaction = leap, .sa_flags = SA_SIGINFO};
+    assert_int_equal(sigaction(SIGBUS, &action, NULL), 0);
+    assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
+    struct rig_options options = *given;
+    options.trap = &trap_uffd_ops;
+    rig_start(&options);
+}
+
+static int touch(uint64_t page, bool store)
+{
+    volatile uint8_t *at = rig_at(page) + 8;
+    met = 0;
+    if (sigsetjmp(out, 1) == 0) {
+        if (store) {
+            *at = 1;
+        } else {
+            (void)*at;
+        }
+        return 0;
+    }
+    assert_ptr_equal(met_at, at);
+    return met;
+}
+
+// The page's entry goes, its frame stays: as when the kernel swaps it out.
+static void shut(uint64_t page)
+{
+    assert_int_equal(madvise(rig_at(page), RIG_PAGE, MADV_DONTNEED), 0);
+}
+
+static void an_open_page_that_the_kernel_shut(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){0});
+    rig_expect_page(3, 4);
+    shut(3);
+    rig_expect_page(3, 4); // open for loads
+    shut(3);
+    rig_store(3, 9); // and a store is still seen
+    assert_true(rig_has(3, PAGE_DIRTY));
+    shut(3);
+    rig_expect_page(3, 9);
+    shut(3);
+    rig_store(3, 10);
+    assert_int_equal(rig_clean(3, 1), 0);
+    rig_expect_stored(3, 10);
+    rig_expect_io("R3+1 W3+1");
+    rig_stop();
+}
+
+// A run whose pages are open in different ways is opened and closed as one.
+static void a_mixed_run(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){.second_chance = true});
+    rig_store(2, 12);
+    rig_expect_page(4, 5);
+    shut(4);
+    assert_int_equal(rig_swap_in(0, 8, DSM_WRITE), 0);
+    for (uint64_t page = 0; page < 8; page++) {
+        assert_int_equal(touch(page, true), 0);
+        assert_true(rig_has(page, PAGE_DIRTY));
+    }
+    uint64_t upgrades = STAT_GET(&rig.stat, faults_upgrade);
+    assert_int_equal(rig_clean(0, 8), 0); // closed for stores, in one step
+    for (uint64_t page = 0; page < 8; page++) {
+        assert_false(rig_has(page, PAGE_DIRTY));
+        assert_int_equal(touch(page, true), 0);
+        assert_true(rig_has(page, PAGE_DIRTY));
+    }
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade) - upgrades, 8);
+    rig_stop();
+}
+
+static void denied_is_sigsegv(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){0});
+    rig_pages("RC");
+    assert_int_equal(touch(0, true), SIGSEGV); // not in memory
+    assert_int_equal(met_code, SEGV_ACCERR);
+    assert_int_equal(touch(0, false), 0);
+    assert_int_equal(touch(0, true), SIGSEGV); // in memory
+    assert_int_equal(touch(1, true), 0);
+    rig_expect_stored(0, 1);
+    rig_stop();
+}
+
+static void failed_is_sigbus(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){.timeout_ms = 5000});
+    rig.fail_read = 3;
+    assert_int_equal(touch(3, false), SIGBUS);
+    assert_int_equal(met_code, BUS_ADRERR);
+    assert_int_equal(touch(3, false), 0);
+    rig_expect_page(3, 4);
+    rig_stop();
+}
+
+// The descriptor's number in this process, or -1.
+static int find_descriptor(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    assert_non_null(folder);
+    int found = -1;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        char path[300];
+        char what[64] = "";
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%s", entry->d_name);
+        if (readlink(path, what, sizeof what - 1) > 0 &&
+            strcmp(what, "anon_inode:[userfaultfd]") == 0) {
+            found = (int)strtol(entry->d_name, NULL, 10);
+        }
+    }
+    (void)closedir(folder);
+    return found;
+}
+
+// A program that closes what it did not open: its touches fail, and never read zeros.
+static void a_closed_descriptor(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){.timeout_ms = 300});
+    rig_expect_page(3, 4);
+    int fd = find_descriptor();
+    assert_true(fd >= 0);
+    int kept = dup(fd);
+    assert_true(kept >= 0);
+    int moved = kept + 100;
+    assert_int_equal(dup2(kept, moved), moved);
+    (void)close(kept);
+    (void)close(moved);
+    (void)close(fd); // the last one in this table
+    assert_int_equal(find_descriptor(), -1);
+    rig_expect_page(3, 4); // is in, and open
+    assert_int_equal(touch(7, false), SIGBUS);
+    assert_int_equal(touch(9, true), SIGBUS);
+    rig_settle();
+    for (unsigned i = 0; i < RIG_SEGMENTS; i++) {
+        if (rig.segments[i].pager != NULL) {
+            rig_detach(i);
+        }
+    }
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
+
+int main(void)
+{
+    int error = trap_uffd_get();
+    if (error != 0) {
+        printf("This kernel has no userfaultfd with write protection of shared memory: %s\n",
+               strerror(-error));
+        return 77;
+    }
+    trap_uffd_put();
+    const struct CMUnitTest tests[] = {
+        TEST(an_open_page_that_the_kernel_shut),
+        TEST(a_mixed_run),
+        TEST(denied_is_sigsegv),
+        TEST(failed_is_sigbus),
+        TEST(a_closed_descriptor),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
