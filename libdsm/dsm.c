@@ -216,6 +216,7 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
         return failure_set(failure, -ENOMEM, "No memory for a session.");
     }
     (void)pthread_mutex_init(&session->lock, NULL);
+    (void)pthread_mutex_init(&session->code_lock, NULL);
     allocations_init(&session->allocations);
     session->page.fd = -1;
     int error = settings_read(&session->settings, failure);
@@ -316,6 +317,7 @@ DSM_API int dsm_close(dsm *session)
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
     allocations_clear(&session->allocations);
+    (void)pthread_mutex_destroy(&session->code_lock);
     (void)pthread_mutex_destroy(&session->lock);
     stat_page_destroy(&session->page);
     show_to_leak_checker(session, false);

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Moving a task, as dsm.h declares it: what stops and describes the image (migrate/), who owns it (the server, by
+// Moving a task, as dsm.h declares it, at the source: what stops and describes the image (migrate/), who owns it (the server, by
 // backing/control_image.h) and what goes on (task/) are put together here, in this order:
 //
 //     source       initiate   frozen, its writes under way; the capsule's size is known
 //                  encap      all written, none of it in memory; parked: the server says that the capsule has it; sealed and given out
 //                  finish     what is left is unmapped        abort   frozen no more: it goes on here, if nobody took it
-//     destination  deencap    opened, checked, mapped, closed to all touches; taken by the token; table published; open. Nothing is fetched
+//     destination  deencap    see arrive_api.c
 //
 // The capsule owns the image from the park to the commit. So a source that dies after encap harms nothing, and one that finds that
-// it could not give the capsule out takes the image back. A commit is the server's one transaction; all that can be refused is
-// refused before it, the mapping included, so that what was taken can go on.
+// it could not give the capsule out takes the image back.
+//
+// Whether the image may move is asked first: who shares a segment is known to the server alone, and it costs one round trip in
+// which nothing is frozen yet.
 //
 // Nothing of it may run on the image's own stack: that would freeze itself.
 #include <errno.h>
@@ -19,16 +21,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "libdsm/backing/control_image.h"
+#include "libdsm/image_api.h"
+
 #include "libdsm/error.h"
 #include "libdsm/migrate/image.h"
-#include "libdsm/migrate/pages.h"
 #include "libdsm/migrate_owner.h"
-#include "libdsm/task/task.h"
 
-enum { PARTS = 2, SEND_MS = 60000 }; // heap and stack
-
-static int say(const dsm_task *task, int error, const struct failure *failure)
+int image_say(const dsm_task *task, int error, const struct failure *failure)
 {
     return error_set(error, task != NULL ? task->heap->segment.name : NULL, DSM_NO_PAGE,
                      task != NULL ? task->session->server : NULL, "%s",
@@ -38,10 +37,10 @@ static int say(const dsm_task *task, int error, const struct failure *failure)
 static int refuse(const dsm_task *task, int error, const char *text)
 {
     struct failure failure;
-    return say(task, failure_set(&failure, error, "%s", text), &failure);
+    return image_say(task, failure_set(&failure, error, "%s", text), &failure);
 }
 
-static int outside(const dsm_task *task)
+int image_outside(const dsm_task *task)
 {
     int error = api_alive();
     return error == 0 && task_running != NULL
@@ -78,23 +77,48 @@ static void make_whole(dsm_task *task)
     capsule_destroy(&task->capsule);
 }
 
+static void assemble_parts(dsm_task *task)
+{
+    struct image *image = task->image;
+    image->pager = &task->session->pager;
+    image->count = task_parts(task);
+    for (uint32_t i = 0; i < image->count; i++) {
+        dsm_segment *s = task_part(task, i);
+        image->parts[i] = (struct image_part){
+            .segment = &s->segment,
+            .type = i == 0   ? CAPSULE_HEAP
+                    : i == 1 ? CAPSULE_STACK
+                             : CAPSULE_DATA,
+            .from = {.segment = s->from.segment, .version = s->from.version},
+            .from_pages = s->from.pages,
+        };
+    }
+}
+
 static int assemble(dsm_task *task)
 {
+    const uint32_t code = task->code != NULL;
     task->image = calloc(1, sizeof *task->image);
-    task->capsule = capsule_create(PARTS);
-    if (task->image == NULL || task->capsule == NULL) {
+    task->capsule = capsule_create(task_parts(task) + code);
+    int error = task->image == NULL || task->capsule == NULL ? -ENOMEM : 0;
+    if (error == 0 && code != 0) {
+        error = image_describe_code(&task->code->segment, task->code->identity,
+                                    &task->capsule->segments[0]);
+    }
+    if (error != 0) {
         free(task->image);
         task->image = NULL;
         capsule_destroy(&task->capsule);
-        return refuse(task, -ENOMEM, "There is no memory for a capsule.");
+        return refuse(task, error, "There is no memory for a capsule.");
     }
-    task->image->pager = &task->session->pager;
-    task->image->count = PARTS;
-    task->image->parts[0] =
-        (struct image_part){.segment = &task->heap->segment, .type = CAPSULE_HEAP};
-    task->image->parts[1] =
-        (struct image_part){.segment = &task->stack->segment, .type = CAPSULE_STACK};
+    assemble_parts(task);
     return 0;
+}
+
+// The capsule's, of what moves: code comes before it.
+static struct capsule_segment *moved_segments(const dsm_task *task)
+{
+    return task->capsule->segments + (task->code != NULL);
 }
 
 static void describe(dsm_task *task)
@@ -102,7 +126,7 @@ static void describe(dsm_task *task)
     struct capsule *capsule = task->capsule;
     char host[64] = "";
     (void)gethostname(host, sizeof host - 1);
-    image_describe(task->image, capsule);
+    image_describe(task->image, moved_segments(task));
     task_encode(task, capsule);
     noise_random(capsule->token, sizeof capsule->token);
     capsule->created_ms = owner_clock_ms();
@@ -112,9 +136,36 @@ static void describe(dsm_task *task)
     }
 }
 
+// With the epochs under which this session had it, also when it is parked.
+static struct image_request request_of(const dsm_task *task)
+{
+    struct image_request request = {.count = task_parts(task)};
+    memcpy(request.image, task->id, sizeof request.image);
+    for (uint32_t i = 0; i < request.count; i++) {
+        const struct backing_segment *backing = &task_part(task, i)->segment.backing;
+        request.members[i] =
+            (struct image_member){.segment = backing->id, .epoch = atomic_load(&backing->epoch)};
+    }
+    if (task->code != NULL) {
+        const struct backing_segment *backing = &task->code->segment.backing;
+        request.members[request.count++] =
+            (struct image_member){.segment = backing->id, .epoch = atomic_load(&backing->epoch)};
+    }
+    return request;
+}
+
+// Whoever else has a part of it open, or took it, is named by the server.
+static int check_sharers(const dsm_task *task)
+{
+    struct failure failure = {.text = ""};
+    const struct image_request request = request_of(task);
+    int error = control_image_check(&task->session->session, &request, &failure);
+    return error != 0 ? image_say(task, error, &failure) : 0;
+}
+
 DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
 {
-    int error = outside(task);
+    int error = image_outside(task);
     if (error != 0) {
         return error;
     }
@@ -122,7 +173,8 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
         return task->image != NULL ? refuse(task, -EALREADY, "The task is on its way already.")
                                    : refuse(task, -EBUSY, "The task runs, or has ended.");
     }
-    error = assemble(task);
+    error = check_sharers(task);
+    error = error != 0 ? error : assemble(task);
     if (error != 0) {
         return error;
     }
@@ -139,29 +191,19 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
     return 0;
 }
 
-static dsm_segment *segment_of(const dsm_task *task, uint32_t part)
+static void list_parts(const dsm_task *task, dsm_segment *parts[LIMIT_IMAGE_SEGMENTS])
 {
-    return part == 0 ? task->heap : task->stack;
-}
-
-// With the epochs under which this session had it, also when it is parked.
-static struct image_request request_of(const dsm_task *task)
-{
-    struct image_request request = {.count = PARTS};
-    memcpy(request.image, task->id, sizeof request.image);
-    for (uint32_t i = 0; i < PARTS; i++) {
-        const struct backing_segment *backing = &segment_of(task, i)->segment.backing;
-        request.members[i] =
-            (struct image_member){.segment = backing->id, .epoch = atomic_load(&backing->epoch)};
+    for (uint32_t i = 0; i < task_parts(task); i++) {
+        parts[i] = task_part(task, i);
     }
-    return request;
 }
 
 static int take_back(dsm_task *task, struct failure *failure)
 {
     const struct image_request request = request_of(task);
-    dsm_segment *const segments[PARTS] = {task->heap, task->stack};
-    int error = owner_take_back(task->session, segments, PARTS, &request, failure);
+    dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
+    list_parts(task, parts);
+    int error = owner_take_back(task->session, parts, task_parts(task), &request, failure);
     if (error == 0) {
         task->parked = false;
         make_whole(task);
@@ -173,9 +215,11 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
 {
     struct image_answer answer;
     const struct image_request request = request_of(task);
-    dsm_segment *const segments[PARTS] = {task->heap, task->stack};
-    owner_set_away(segments, PARTS, true); // a connection that comes again must not open them
-    task->parked = true;                   // as far as one can know
+    dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
+    list_parts(task, parts);
+    owner_set_away(parts, task_parts(task),
+                   true); // a connection that comes again must not open them
+    task->parked = true;  // as far as one can know
     int error = control_image_park(&task->session->session, &request, task->capsule->token,
                                    seconds * 1000U, "", &answer, failure);
     if (error != 0) {
@@ -184,8 +228,8 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
         return error;
     }
     task->capsule->facts.expires_ms = answer.expires_unix_ms;
-    for (uint32_t i = 0; i < PARTS && i < answer.count; i++) {
-        task->capsule->segments[i].epoch = answer.segments[i].epoch;
+    for (uint32_t i = 0; i < task_parts(task) && i < answer.count; i++) {
+        moved_segments(task)[i].epoch = answer.segments[i].epoch;
     }
     return 0;
 }
@@ -193,9 +237,9 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
 DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, unsigned seconds)
 {
     struct failure failure = {.text = ""};
-    struct capsule_descriptor descriptor = {fd, sync_after_ms(SEND_MS)};
+    struct capsule_descriptor descriptor = {fd, sync_after_ms(IMAGE_SEND_MS)};
     struct capsule_stream stream = capsule_stream_of(&descriptor);
-    int error = outside(task);
+    int error = image_outside(task);
     if (error != 0) {
         return error;
     }
@@ -225,13 +269,13 @@ DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, u
             count_freeze(task);
         }
     }
-    return error != 0 ? say(task, error, &failure) : 0;
+    return error != 0 ? image_say(task, error, &failure) : 0;
 }
 
 DSM_API int dsm_migrate_abort(dsm_task *task)
 {
     struct failure failure = {.text = ""};
-    int error = outside(task);
+    int error = image_outside(task);
     if (error != 0) {
         return error;
     }
@@ -243,12 +287,12 @@ DSM_API int dsm_migrate_abort(dsm_task *task)
         return 0;
     }
     error = take_back(task, &failure);
-    return error != 0 ? say(task, error, &failure) : 0;
+    return error != 0 ? image_say(task, error, &failure) : 0;
 }
 
 DSM_API int dsm_migrate_finish(dsm_task *task)
 {
-    int error = outside(task);
+    int error = image_outside(task);
     if (error != 0) {
         return error;
     }
@@ -256,125 +300,14 @@ DSM_API int dsm_migrate_finish(dsm_task *task)
         return refuse(task, -EINVAL, "The task has not left: dsm_migrate_encap comes first.");
     }
     struct pager *pager = &task->session->pager;
-    segment_forget(task->heap);
-    segment_forget(task->stack);
+    for (uint32_t i = 0; i < task_parts(task); i++) {
+        segment_forget(task_part(task, i));
+    }
+    if (task->code != NULL) {
+        (void)segment_release(task->code);
+    }
     task->image->count = 0; // there is nothing to thaw
     task_free(task);
     pager_thaw_wake(pager); // whoever waited finds that it has left
     return 0;
-}
-
-// ---- the destination
-
-static bool any_contents(const struct capsule_segment *from)
-{
-    for (uint32_t i = 0; i < from->run_count; i++) {
-        if (from->runs[i].place == CAPSULE_BACKING) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// Maps it at its addresses, closed to all touches.
-static int map(dsm *session, const struct capsule_segment *from, dsm_segment **segment,
-               struct failure *failure)
-{
-    int error = segment_check_cache(session, from->page_bytes, failure);
-    dsm_segment *s = error == 0 ? calloc(1, sizeof *s) : NULL;
-    if (s == NULL) {
-        return error != 0 ? error : -ENOMEM;
-    }
-    s->session = session;
-    s->segment.page_bytes = from->page_bytes;
-    s->segment.writable = true;
-    s->segment.frozen = true;
-    s->segment.backing.id = from->id;
-    s->segment.backing.page_bytes = from->page_bytes;
-    s->segment.backing.pages = from->pages;
-    atomic_store(&s->segment.backing.acknowledged, any_contents(from) ? 1 : 0);
-    (void)snprintf(s->segment.name, sizeof s->segment.name, "%s", from->name);
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): the server deals out addresses
-    error = pager_attach(&session->pager, &s->segment, (void *)(uintptr_t)from->base);
-    if (error != 0) {
-        free(s);
-        (void)failure_set(failure, error,
-                          error == -EADDRINUSE ? "The addresses of segment %s are in use here."
-                                               : "Segment %s cannot be mapped here.",
-                          from->name);
-        return error;
-    }
-    segment_link(s);
-    *segment = s;
-    return 0;
-}
-
-static int map_all(dsm *session, const struct capsule *capsule, dsm_segment **segments,
-                   struct failure *failure)
-{
-    int error = 0;
-    if (capsule->segment_count != PARTS || capsule->segments[0].type != CAPSULE_HEAP ||
-        capsule->segments[1].type != CAPSULE_STACK || capsule->segments[0].from.segment != 0) {
-        return failure_set(
-            failure, -ENOTSUP,
-            "The capsule has segments that this release does not move: it knows a heap without a "
-            "template and a stack.");
-    }
-    for (uint32_t i = 0; i < PARTS && error == 0; i++) {
-        error = map(session, &capsule->segments[i], &segments[i], failure);
-    }
-    return error;
-}
-
-// Everything but reading the capsule.
-static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
-                  struct failure *failure)
-{
-    dsm_segment *segments[PARTS] = {NULL, NULL};
-    dsm_task *made = NULL;
-    int error = task_binary_check(capsule, failure);
-    error = error != 0 ? error : map_all(session, capsule, segments, failure);
-    error = error != 0 ? error
-                       : task_decode(session, capsule, segments[0], segments[1], &made, failure);
-    error = error != 0 ? error : owner_commit(session, segments, PARTS, capsule, failure);
-    if (error != 0) {
-        for (uint32_t i = 0; i < PARTS; i++) {
-            if (segments[i] != NULL) {
-                segment_forget(segments[i]);
-            }
-        }
-        free(made);
-        return error;
-    }
-    for (uint32_t i = 0; i < PARTS; i++) {
-        const struct capsule_segment *from = &capsule->segments[i];
-        segments[i]->segment.arrived = true;
-        pages_publish(&segments[i]->segment, from->runs, from->run_count);
-        pager_thaw(&segments[i]->segment);
-    }
-    *task = made;
-    return 0;
-}
-
-DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_task **task)
-{
-    struct failure failure = {.text = ""};
-    struct capsule_descriptor descriptor = {fd, sync_after_ms(SEND_MS)};
-    struct capsule_stream stream = capsule_stream_of(&descriptor);
-    struct capsule_facts facts;
-    struct capsule *capsule = NULL;
-    struct key_identity *identity = NULL;
-    int error = outside(NULL);
-    if (error != 0) {
-        return error;
-    }
-    error = keyfile_load(key_file, &identity, &failure);
-    error = error != 0 ? error : capsule_read_facts(&stream, &facts, &failure);
-    error = error != 0 ? error : capsule_expired(&facts, owner_clock_ms(), &failure);
-    error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, &failure);
-    error = error != 0 ? error : capsule_descriptor_end(&descriptor, &failure);
-    error = error != 0 ? error : arrive(session, capsule, task, &failure);
-    key_identity_destroy(&identity);
-    capsule_destroy(&capsule);
-    return error != 0 ? say(NULL, error, &failure) : 0;
 }

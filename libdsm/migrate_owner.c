@@ -35,6 +35,7 @@ static void hold(dsm_segment *segment, const struct control_segment *info)
     atomic_store(&backing->next_version, info->highest + 1);
     atomic_store(&backing->acknowledged, info->highest);
     atomic_store(&backing->fate, BACKING_WELL);
+    segment->ephemeral = (info->flags & CONTROL_EPHEMERAL) != 0;
 }
 
 static bool as_said(const struct capsule_segment *from, const struct control_segment *info)
@@ -55,11 +56,12 @@ static int check_answer(const struct image_answer *answer, uint32_t count,
     if (answer->count != count) {
         return failure_set(failure, -EBADMSG, "The server's answer has no sense.");
     }
-    for (uint32_t i = 0; i < count && capsule != NULL; i++) {
-        if (!as_said(&capsule->segments[i], &answer->segments[i])) {
+    const struct capsule_segment *moved = capsule != NULL ? capsule->segments : NULL;
+    moved += moved != NULL && moved->type == CAPSULE_CODE; // which stays, and comes first
+    for (uint32_t i = 0; i < count && moved != NULL; i++) {
+        if (!as_said(&moved[i], &answer->segments[i])) {
             return failure_set(failure, -EBADMSG,
-                               "The server and the capsule disagree on segment %s.",
-                               capsule->segments[i].name);
+                               "The server and the capsule disagree on segment %s.", moved[i].name);
         }
     }
     return 0;

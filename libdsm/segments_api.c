@@ -12,7 +12,7 @@
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
 
-static int fail(dsm *session, const char *name, int error, const struct failure *failure)
+int segment_fail(dsm *session, const char *name, int error, const struct failure *failure)
 {
     return error_set(error, name, DSM_NO_PAGE, session->server, "%s",
                      failure->text[0] != 0 ? failure->text : dsm_strerror(error));
@@ -24,32 +24,37 @@ static uint32_t system_page(void)
     return bytes > LIMIT_PAGE_MIN_BYTES ? (uint32_t)bytes : LIMIT_PAGE_MIN_BYTES;
 }
 
-static int check_name(dsm *session, const char *name, struct failure *failure)
+uint32_t segment_page_bytes(uint32_t asked)
+{
+    return asked == 0 ? system_page() : asked;
+}
+
+int segment_check_name(dsm *session, const char *name, struct failure *failure)
 {
     if (name == NULL || !wire_segment_name_valid(name)) {
         (void)failure_set(
             failure, 0,
             "A segment's name is 1 to 255 of the characters A-Z a-z 0-9 . _ @ : + = - in "
             "parts joined by \"/\".");
-        return fail(session, name, -EINVAL, failure);
+        return segment_fail(session, name, -EINVAL, failure);
     }
     return 0;
 }
 
-static int check_size(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
-                      struct failure *failure)
+int segment_check_size(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                       struct failure *failure)
 {
     if (page_bytes < system_page() || page_bytes > LIMIT_PAGE_MAX_BYTES ||
         (page_bytes & (page_bytes - 1)) != 0) {
         (void)failure_set(failure, 0,
                           "A page of %u bytes: it must be a power of two from %u to %d.",
                           page_bytes, system_page(), LIMIT_PAGE_MAX_BYTES);
-        return fail(session, name, -EINVAL, failure);
+        return segment_fail(session, name, -EINVAL, failure);
     }
     if (bytes == 0 || bytes > LIMIT_SEGMENT_BYTES) {
         (void)failure_set(failure, 0, "A segment of %llu bytes: it must be 1 byte to %llu TiB.",
                           (unsigned long long)bytes, LIMIT_SEGMENT_BYTES >> 40);
-        return fail(session, name, -EINVAL, failure);
+        return segment_fail(session, name, -EINVAL, failure);
     }
     return 0;
 }
@@ -128,7 +133,7 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
     dsm_segment *s = calloc(1, sizeof *s);
     if (s == NULL) {
         (void)control_close(&session->session, info->id, NULL);
-        return fail(session, name, -ENOMEM, failure);
+        return segment_fail(session, name, -ENOMEM, failure);
     }
     s->session = session;
     s->segment.page_bytes = info->page_bytes;
@@ -164,7 +169,7 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
                 "RLIMIT_MEMLOCK does not allow that: add MCL_ONFAULT, or raise it.",
                 (unsigned long long)info->bytes >> 20);
         }
-        return fail(session, name, error, failure);
+        return segment_fail(session, name, error, failure);
     }
     segment_link(s);
     *result = s;
@@ -180,6 +185,14 @@ static void advise(int error, struct failure *failure)
         : error == -EDQUOT ? " Delete segments, or ask the server's operator for a larger quota."
                            : "";
     (void)snprintf(failure->text + used, sizeof failure->text - used, "%s", advice);
+}
+
+int segment_made(dsm *session, const char *name, int error, const struct control_segment *info,
+                 dsm_segment **segment, struct failure *failure)
+{
+    advise(error, failure);
+    return error != 0 ? segment_fail(session, name, error, failure)
+                      : segment_attach(session, name, info, true, segment, failure);
 }
 
 static int make(struct session *session, const char *name, uint64_t bytes, uint32_t page_bytes,
@@ -199,66 +212,20 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
 {
     struct failure failure = {.text = ""};
     struct control_segment info;
-    page_bytes = page_bytes == 0 ? system_page() : page_bytes;
+    page_bytes = segment_page_bytes(page_bytes);
     int error = api_alive();
-    error = error != 0 ? error : check_name(session, name, &failure);
-    error = error != 0 ? error : check_size(session, name, bytes, page_bytes, &failure);
+    error = error != 0 ? error : segment_check_name(session, name, &failure);
+    error = error != 0 ? error : segment_check_size(session, name, bytes, page_bytes, &failure);
     if (error != 0) {
         return error;
     }
     if ((flags &
          ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL | DSM_HEAP | DSM_STACK)) != 0) {
-        return fail(session, name, -EINVAL, &failure);
+        return segment_fail(session, name, -EINVAL, &failure);
     }
     uint64_t rounded = (bytes + page_bytes - 1) / page_bytes * page_bytes;
     error = make(&session->session, name, rounded, page_bytes, flags, &info, &failure);
-    advise(error, &failure);
-    return error != 0 ? fail(session, name, error, &failure)
-                      : segment_attach(session, name, &info, true, segment, &failure);
-}
-
-DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t bytes, unsigned flags,
-                              dsm_segment **clone)
-{
-    struct failure failure = {.text = ""};
-    struct control_segment info;
-    uint64_t passed_over = 0;
-    int error = api_alive();
-    if (error != 0) {
-        return error;
-    }
-    dsm *session = source->session;
-    const struct image_member from = {source->segment.backing.id, source->segment.backing.epoch};
-    const dsm_interval all = {0, source->segment.table.pages};
-    error = check_name(session, name, &failure);
-    if (error != 0) {
-        return error;
-    }
-    if ((flags & ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL)) != 0 ||
-        (bytes != 0 && bytes < dsm_segment_size(source)) || bytes > LIMIT_SEGMENT_BYTES) {
-        (void)failure_set(&failure, 0,
-                          "A clone is at least as large as its source; of the flags it may have "
-                          "DSM_NORESERVE, DSM_EPHEMERAL and DSM_EXCLUSIVE.");
-        return fail(session, name, -EINVAL, &failure);
-    }
-    error = source->segment.writable ? dsm_clean(source, all, &passed_over) : 0;
-    if (error != 0) {
-        return error;
-    }
-    if (passed_over > 0) {
-        (void)failure_set(&failure, 0,
-                          "%llu pages of the source are pinned, and what they hold is not on the "
-                          "server: dsm_unpin() them before it is cloned.",
-                          (unsigned long long)passed_over);
-        return fail(session, source->segment.name, -EBUSY, &failure);
-    }
-    error = control_clone(&session->session, &from, name, bytes, CONTROL_DATA,
-                          ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
-                              ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
-                          &info, &failure);
-    advise(error, &failure);
-    return error != 0 ? fail(session, name, error, &failure)
-                      : segment_attach(session, name, &info, true, clone, &failure);
+    return segment_made(session, name, error, &info, segment, &failure);
 }
 
 static bool open_here(dsm *session, const char *name)
@@ -278,21 +245,21 @@ DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm
     struct failure failure = {.text = ""};
     struct control_segment info;
     int error = api_alive();
-    error = error != 0 ? error : check_name(session, name, &failure);
+    error = error != 0 ? error : segment_check_name(session, name, &failure);
     if (error != 0) {
         return error;
     }
     if ((flags & ~(unsigned)(DSM_READ_ONLY | DSM_TAKEOVER)) != 0) {
-        return fail(session, name, -EINVAL, &failure);
+        return segment_fail(session, name, -EINVAL, &failure);
     }
     if (open_here(session, name)) {
         (void)failure_set(&failure, 0, "This process has the segment open already.");
-        return fail(session, name, -EBUSY, &failure);
+        return segment_fail(session, name, -EBUSY, &failure);
     }
     bool write = (flags & DSM_READ_ONLY) == 0;
     error =
         control_open(&session->session, name, write, (flags & DSM_TAKEOVER) != 0, &info, &failure);
-    return error != 0 ? fail(session, name, error, &failure)
+    return error != 0 ? segment_fail(session, name, error, &failure)
                       : segment_attach(session, name, &info, write, segment, &failure);
 }
 
@@ -334,10 +301,10 @@ static int let_go(dsm_segment *segment, int error)
     if (fate == BACKING_WELL) {
         int refused = control_close(&session->session, segment->segment.backing.id, &failure);
         if (error == 0 && refused != 0 && refused != -ENOENT) {
-            error = fail(session, segment->segment.name, refused, &failure);
+            error = segment_fail(session, segment->segment.name, refused, &failure);
         }
     } else if (error == 0) {
-        error = fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
+        error = segment_fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
     }
     free(segment);
     return error;
@@ -367,12 +334,19 @@ DSM_API int dsm_segment_close(dsm_segment *segment)
         return error;
     }
     struct failure failure = {.text = ""};
+    if (segment->in_task) {
+        (void)failure_set(&failure, 0, "The segment is a task's: dsm_task_destroy() closes it.");
+        return segment_fail(segment->session, segment->segment.name, -EBUSY, &failure);
+    }
+    if (segment->code) {
+        return segment_release(segment);
+    }
     if (segment->segment.pinned_pages > 0 &&
         atomic_load(&segment->segment.backing.fate) == BACKING_WELL) {
         (void)failure_set(&failure, 0,
                           "%llu pages are pinned: dsm_unpin() them before the segment is closed.",
                           (unsigned long long)segment->segment.pinned_pages);
-        return fail(segment->session, segment->segment.name, -EBUSY, &failure);
+        return segment_fail(segment->session, segment->segment.name, -EBUSY, &failure);
     }
     error = clean_all(segment);
     if (error != 0 && atomic_load(&segment->segment.backing.fate) == BACKING_WELL) {
@@ -385,12 +359,12 @@ DSM_API int dsm_segment_delete(dsm *session, const char *name)
 {
     struct failure failure = {.text = ""};
     int error = api_alive();
-    error = error != 0 ? error : check_name(session, name, &failure);
+    error = error != 0 ? error : segment_check_name(session, name, &failure);
     if (error != 0) {
         return error;
     }
     error = control_delete(&session->session, name, &failure);
-    return error != 0 ? fail(session, name, error, &failure) : 0;
+    return error != 0 ? segment_fail(session, name, error, &failure) : 0;
 }
 
 DSM_API void *dsm_segment_base(const dsm_segment *segment)

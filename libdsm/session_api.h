@@ -19,6 +19,13 @@ struct dsm_segment {
     dsm *session;
     dsm_segment *next;
     bool ephemeral; // its contents go with it
+    bool in_task;   // it is closed by its task, and moves with it
+    bool code;
+    uint8_t identity[WIRE_DIGEST_BYTES]; // of code: its contents' digest
+    uint32_t shared;                     // of code, under code_lock: opened so many times more
+    struct {                             // of a heap: what it began as
+        uint64_t segment, version, pages;
+    } from;
 };
 
 struct dsm {
@@ -28,7 +35,8 @@ struct dsm {
     struct counters *counters; // in the page
     struct session session;
     struct pager pager;
-    pthread_mutex_t lock; // of the list of segments
+    pthread_mutex_t lock;      // of the list of segments
+    pthread_mutex_t code_lock; // while code is found, made or closed: before the other
     dsm_segment *segments;
     struct allocations allocations;
     char server[280];
@@ -43,8 +51,22 @@ int segment_drop(dsm_segment *segment);
 int segment_clean_all(dsm_segment *segment); // as dsm_clean, at its close
 // Unmaps it and tells the server nothing: what it does not hold need not be let go.
 void segment_forget(dsm_segment *segment);
+// As segment_drop; code goes with the last who has it open here.
+int segment_release(dsm_segment *segment);
 void segment_link(dsm_segment *segment); // among the session's, and in the statistics page
 int segment_check_cache(const dsm *session, uint32_t page_bytes, struct failure *failure);
+int segment_check_name(dsm *session, const char *name, struct failure *failure);
+int segment_check_size(dsm *session, const char *name, uint64_t bytes, uint32_t page_bytes,
+                       struct failure *failure);
+uint32_t segment_page_bytes(uint32_t asked); // 0: the system's
+// An error of the server or of the library, as the thread's detail; where room is lacking, with what to do about it.
+int segment_fail(dsm *session, const char *name, int error, const struct failure *failure);
+int segment_made(dsm *session, const char *name, int error, const struct control_segment *info,
+                 dsm_segment **segment, struct failure *failure);
+// The code of that identity, open here: once in this process, however often it is asked for. make: its contents, if it is not there yet;
+// NULL: then -ENOENT. -EBUSY: another process has begun to make it, and does not come to an end.
+int code_get(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t bytes,
+             uint32_t page_bytes, const void *make, dsm_segment **segment, struct failure *failure);
 int api_alive(void); // 0, or -ECHILD in a forked child
 // The process' session. get opens one when there is none; present gives NULL, without wait also while another thread opens
 // or closes it.

@@ -36,7 +36,7 @@ static int freeze_part(struct image *image, struct image_part *part)
         return failed_in(image, part, error, part->freeze.failed_page);
     }
     part->frozen = true;
-    error = pages_capture(segment, &part->runs, &part->run_count, &failed);
+    error = pages_capture(segment, part->from_pages, &part->runs, &part->run_count, &failed);
     return error != 0 ? failed_in(image, part, error, failed) : 0;
 }
 
@@ -120,22 +120,43 @@ void image_thaw(struct image *image)
     }
 }
 
-void image_describe(struct image *image, struct capsule *capsule)
+static void describe(const struct segment *segment, enum capsule_type type,
+                     struct capsule_segment *to)
+{
+    to->type = type;
+    memcpy(to->name, segment->name, sizeof to->name);
+    to->id = segment->backing.id;
+    to->epoch = atomic_load(&segment->backing.epoch);
+    to->base = (uintptr_t)segment->view.base;
+    to->pages = segment->table.pages;
+    to->page_bytes = segment->page_bytes;
+}
+
+void image_describe(struct image *image, struct capsule_segment *segments)
 {
     for (uint32_t i = 0; i < image->count; i++) {
         struct image_part *part = &image->parts[i];
-        const struct segment *segment = part->segment;
-        struct capsule_segment *to = &capsule->segments[i];
-        to->type = part->type;
-        memcpy(to->name, segment->name, sizeof to->name);
-        to->id = segment->backing.id;
-        to->epoch = atomic_load(&segment->backing.epoch);
-        to->base = (uintptr_t)segment->view.base;
-        to->pages = segment->table.pages;
-        to->page_bytes = segment->page_bytes;
+        struct capsule_segment *to = &segments[i];
+        describe(part->segment, part->type, to);
+        to->from = part->from;
         to->run_count = part->run_count;
         to->runs = part->runs;
         part->runs = NULL;
         part->run_count = 0;
     }
+}
+
+int image_describe_code(const struct segment *code, const uint8_t identity[CAPSULE_IDENTITY_BYTES],
+                        struct capsule_segment *to)
+{
+    to->runs = malloc(sizeof *to->runs);
+    if (to->runs == NULL) {
+        return -ENOMEM;
+    }
+    describe(code, CAPSULE_CODE, to);
+    memcpy(to->identity, identity, sizeof to->identity);
+    to->runs[0] = (struct capsule_run){
+        .pages = to->pages, .place = CAPSULE_BACKING, .read_only = true, .changed = false};
+    to->run_count = 1;
+    return 0;
 }

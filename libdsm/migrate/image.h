@@ -14,6 +14,8 @@
 struct image_part {
     struct segment *segment;
     enum capsule_type type;
+    struct capsule_template from; // of a heap, and how many pages it has
+    uint64_t from_pages;
     struct freeze freeze;
     struct call *flush;       // under way; NULL
     struct capsule_run *runs; // while it is frozen
@@ -38,7 +40,10 @@ int image_freeze(struct image *image);
 int image_settle(struct image *image);
 // Whole again: whoever waited goes on. Of an image that is whole: nothing.
 void image_thaw(struct image *image);
-// The segments of the capsule, which has as many; the runs become its own. After the freeze.
-void image_describe(struct image *image, struct capsule *capsule);
+// As many segments of a capsule; the runs become its own. After the freeze.
+void image_describe(struct image *image, struct capsule_segment *segments);
+// Code that stays where it is: how the destination knows it. -ENOMEM.
+int image_describe_code(const struct segment *code, const uint8_t identity[CAPSULE_IDENTITY_BYTES],
+                        struct capsule_segment *to);
 
 #endif

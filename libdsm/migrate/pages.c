@@ -5,9 +5,13 @@
 //
 //     none                                         -> none
 //     undefined, or zeros that were never stored   -> zero: its first touch needs no read
+//     of a heap that has a template, not stored into -> template
 //     everything else                              -> backing
 //
 // A page in memory that is dirty counts as backing: it is captured after the flush, or before one that must succeed.
+//
+// A template's page lies in the heap's own backing, which shares it with the template until it is written: so at the destination it
+// is as any other that is there. That nobody stored into it is known by the program's mark, which goes along with the page.
 //
 // At the destination the table is set page by page, before anybody may touch one. The lock is given back in between: faults
 // of other segments go on.
@@ -51,15 +55,20 @@ static int append(struct capture *c, struct capsule_run page)
 }
 
 // (L)
-static enum capsule_place place_of(const struct page_entry *entry, enum page_state state)
+static enum capsule_place place_of(const struct page_entry *entry, enum page_state state,
+                                   bool template)
 {
     bool zeros = state == PAGE_UNDEFINED || state == PAGE_FILLING || state == PAGE_KILLING ||
                  (page_has(entry, PAGE_UNBACKED) && !page_has(entry, PAGE_DIRTY));
-    return state == PAGE_NONE ? CAPSULE_NONE : zeros ? CAPSULE_ZERO : CAPSULE_BACKING;
+    bool stored = page_has(entry, PAGE_CHANGED) || page_has(entry, PAGE_DIRTY);
+    return state == PAGE_NONE    ? CAPSULE_NONE
+           : zeros               ? CAPSULE_ZERO
+           : template && !stored ? CAPSULE_TEMPLATE
+                                 : CAPSULE_BACKING;
 }
 
 // Takes the lock for each `LOOKS` pages: collects their runs in `batch`, which has room for as many.
-static uint32_t look(struct segment *segment, uint64_t page, uint64_t stop,
+static uint32_t look(struct segment *segment, uint64_t page, uint64_t stop, uint64_t template_pages,
                      struct capsule_run *batch, uint64_t *lost)
 {
     uint32_t count = 0;
@@ -68,7 +77,8 @@ static uint32_t look(struct segment *segment, uint64_t page, uint64_t stop,
     for (; page < stop; page++) {
         const struct page_entry *entry = page_at(&segment->table, page);
         enum page_state state = page_state(&segment->table, entry);
-        struct capsule_run run = {.pages = 1, .place = place_of(entry, state)};
+        struct capsule_run run = {.pages = 1,
+                                  .place = place_of(entry, state, page < template_pages)};
         run.read_only = run.place != CAPSULE_NONE && page_has(entry, PAGE_READ_ONLY);
         run.changed = run.place != CAPSULE_NONE && page_has(entry, PAGE_CHANGED);
         *lost = state == PAGE_LOST && *lost == DSM_NO_PAGE ? page : *lost;
@@ -83,8 +93,8 @@ static uint32_t look(struct segment *segment, uint64_t page, uint64_t stop,
     return count;
 }
 
-int pages_capture(struct segment *segment, struct capsule_run **runs, uint32_t *count,
-                  uint64_t *failed)
+int pages_capture(struct segment *segment, uint64_t template_pages, struct capsule_run **runs,
+                  uint32_t *count, uint64_t *failed)
 {
     struct capture c = {NULL, 0, 0};
     struct capsule_run batch[LOOKS];
@@ -92,7 +102,8 @@ int pages_capture(struct segment *segment, struct capsule_run **runs, uint32_t *
     int error = 0;
     for (uint64_t page = 0; page < segment->table.pages && error == 0; page += LOOKS) {
         uint64_t left = segment->table.pages - page;
-        uint32_t found = look(segment, page, page + (left < LOOKS ? left : LOOKS), batch, &lost);
+        uint32_t found =
+            look(segment, page, page + (left < LOOKS ? left : LOOKS), template_pages, batch, &lost);
         for (uint32_t i = 0; i < found && error == 0; i++) {
             error = append(&c, batch[i]);
         }

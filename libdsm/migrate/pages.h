@@ -10,9 +10,9 @@
 #include "libdsm/pager/pager.h"
 
 // The runs of a segment that nobody touches and whose dirty pages are on the server, or will be before the runs are used. The
-// caller frees *runs. -ENOMEM, -EFBIG more runs than a capsule holds, -EREMOTEIO: *failed, a page that the server lost.
-int pages_capture(struct segment *segment, struct capsule_run **runs, uint32_t *count,
-                  uint64_t *failed);
+// caller frees *runs. template_pages: of these, what the program never stored into is the template's. -ENOMEM, -EFBIG more runs than a capsule holds, -EREMOTEIO: *failed, a page that the server lost.
+int pages_capture(struct segment *segment, uint64_t template_pages, struct capsule_run **runs,
+                  uint32_t *count, uint64_t *failed);
 // The table of a segment that was just opened, before anybody touches it: it gets what the runs say and fetches nothing. The
 // runs are as many pages as the segment.
 void pages_publish(struct segment *segment, const struct capsule_run *runs, uint32_t count);

@@ -82,14 +82,49 @@ static int check_new(const char *name, dsm_task_function *function, uint64_t hea
                : refuse(name, -EINVAL, "A task has a heap, and a stack of at least 128 KiB.");
 }
 
-DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *function,
-                            uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task)
+static int make_heap(dsm *session, dsm_segment *from, const char *name, uint64_t bytes,
+                     dsm_segment **heap)
 {
-    int error = api_alive();
-    error = error != 0 ? error : check_new(name, function, heap_bytes, stack_bytes);
+    char full[LIMIT_SEGMENT_NAME_BYTES];
+    if (from == NULL) {
+        return create_segment(session, name, "heap", bytes, DSM_HEAP, heap);
+    }
+    if (snprintf(full, sizeof full, "%s/heap", name) >= (int)sizeof full) {
+        return refuse(name, -EINVAL, "The task's name is too long.");
+    }
+    return dsm_segment_clone(from, full, bytes, DSM_EXCLUSIVE | DSM_HEAP, heap);
+}
+
+static void begin_context(dsm_task *task)
+{
+    noise_random(task->id, sizeof task->id);
+    noise_random(&task->context.task_guard, sizeof task->context.task_guard);
+    task->context.task_guard &= ~(uint64_t)0xff; // as libc's: a string that runs over ends there
+    task->pinned = dsm_segment_size(task->stack) / dsm_segment_page_size(task->stack);
+}
+
+static int make_segments(dsm_task *task, dsm_segment *from, const char *name, uint64_t heap_bytes,
+                         uint64_t stack_bytes)
+{
+    int error = make_heap(task->session, from, name, heap_bytes, &task->heap);
     if (error != 0) {
+        free(task);
         return error;
     }
+    error = create_segment(task->session, name, "stack", stack_bytes, DSM_STACK, &task->stack);
+    if (error != 0) {
+        const dsm_error_detail why = *dsm_error();
+        task->state = TASK_ENDED; // what was made is deleted again
+        (void)dsm_task_destroy(task);
+        return error_set(error, why.segment, why.page, why.server, "%s", why.text);
+    }
+    task_own(task);
+    return 0;
+}
+
+static int create(dsm *session, dsm_segment *from, const char *name, dsm_task_function *function,
+                  uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task)
+{
     dsm_task *made = calloc(1, sizeof *made);
     if (made == NULL) {
         return refuse(name, -ENOMEM, "There is no memory for a task.");
@@ -97,26 +132,32 @@ DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *f
     made->session = session;
     made->function = function;
     made->state = TASK_NEW;
-    error = create_segment(session, name, "heap", heap_bytes, DSM_HEAP, &made->heap);
-    if (error == 0) {
-        error = create_segment(session, name, "stack", stack_bytes, DSM_STACK, &made->stack);
-        if (error != 0) {
-            made->state = TASK_ENDED; // what was made is deleted again
-            dsm_error_detail why = *dsm_error();
-            (void)dsm_task_destroy(made);
-            return error_set(error, why.segment, why.page, why.server, "%s", why.text);
-        }
-    }
+    int error = make_segments(made, from, name, heap_bytes, stack_bytes);
     if (error != 0) {
-        free(made);
         return error;
     }
-    noise_random(made->id, sizeof made->id);
-    noise_random(&made->context.task_guard, sizeof made->context.task_guard);
-    made->context.task_guard &= ~(uint64_t)0xff; // as libc's: a string that runs over ends there
-    made->pinned = dsm_segment_size(made->stack) / dsm_segment_page_size(made->stack);
+    begin_context(made);
     *task = made;
     return 0;
+}
+
+DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *function,
+                            uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_new(name, function, heap_bytes, stack_bytes);
+    return error != 0 ? error
+                      : create(session, NULL, name, function, heap_bytes, stack_bytes, task);
+}
+
+DSM_API int dsm_task_create_from(dsm_segment *source, const char *name, dsm_task_function *function,
+                                 uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task)
+{
+    int error = api_alive();
+    uint64_t bytes = error == 0 && heap_bytes == 0 ? dsm_segment_size(source) : heap_bytes;
+    error = error != 0 ? error : check_new(name, function, bytes, stack_bytes);
+    return error != 0 ? error
+                      : create(source->session, source, name, function, bytes, stack_bytes, task);
 }
 
 static int let_go(dsm *session, dsm_segment *segment, bool delete)
@@ -126,7 +167,8 @@ static int let_go(dsm *session, dsm_segment *segment, bool delete)
         return 0;
     }
     (void)snprintf(name, sizeof name, "%s", segment->segment.name);
-    int error = segment_drop(segment);
+    segment->in_task = false;
+    int error = segment_release(segment);
     int deleted = delete ? dsm_segment_delete(session, name) : 0;
     return error != 0 ? error : deleted;
 }
@@ -157,6 +199,12 @@ DSM_API int dsm_task_destroy(dsm_task *task)
     bool ended = task->state == TASK_ENDED;
     error = let_go(task->session, task->heap, ended);
     int second = let_go(task->session, task->stack, ended);
+    error = error != 0 ? error : second;
+    for (uint32_t i = 0; i < task->data_count; i++) {
+        second = let_go(task->session, task->data[i], false);
+        error = error != 0 ? error : second;
+    }
+    second = let_go(task->session, task->code, false);
     task_free(task);
     return error != 0 ? error : second;
 }

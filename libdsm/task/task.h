@@ -26,6 +26,9 @@ struct dsm_task {
     struct task_switch context; // first: task_running points here
     dsm *session;
     dsm_segment *heap, *stack;
+    dsm_segment *code;                       // or NULL; it does not move
+    dsm_segment *data[LIMIT_IMAGE_SEGMENTS]; // what was added
+    uint32_t data_count;
     dsm_task_function *function;
     enum task_state state;
     int status;      // it ended with
@@ -38,6 +41,18 @@ struct dsm_task {
 };
 
 void task_free(dsm_task *task); // itself, not its segments
+
+// ---- its segments: heap, stack, data in the order in which they were added; and perhaps code ----
+enum { TASK_MOST_DATA = LIMIT_IMAGE_SEGMENTS - 3 };
+static inline uint32_t task_parts(const dsm_task *task) // those that move
+{
+    return 2 + task->data_count;
+}
+static inline dsm_segment *task_part(const dsm_task *task, uint32_t part)
+{
+    return part == 0 ? task->heap : part == 1 ? task->stack : task->data[part - 2];
+}
+void task_own(dsm_task *task); // nobody else closes them from here on
 
 // ---- for the capsule ----
 // Its registers and what else is not memory.

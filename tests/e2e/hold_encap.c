@@ -75,7 +75,7 @@ static void samples(void)
     CHECK(after.bytes_read == before.bytes_read && after.resident_bytes == 0);
     struct capsule *capsule = capsule_create(2);
     CHECK(capsule != NULL);
-    image_describe(&image, capsule);
+    image_describe(&image, capsule->segments);
     const struct capsule_segment *h = &capsule->segments[0];
     // 0 zero, 1 changed, 2 read-only, 3-4 zero, 5-6 none, 7-9 zero, 10 changed, 11-62 zero, 63 changed
     static const uint64_t pages[] = {1, 1, 1, 2, 2, 3, 1, 52, 1};

@@ -57,9 +57,14 @@ hold_run() {
     hold_wait "$1"
 }
 
-# A test that ends with dsmd stopped would keep it from taking SIGTERM.
+dsmd_is_stopped() {
+    ! cat "/proc/$dsmd_pid/task"/*/status | grep '^State:' | grep -qv 'stopped'
+}
+
+# The signal stops a thread that runs a little later. A test that ends with dsmd stopped would keep it from taking SIGTERM.
 pause_dsmd() {
     kill -STOP "$dsmd_pid"
+    wait_until 20 dsmd_is_stopped || fail "dsmd does not stop"
 }
 
 continue_dsmd() {

@@ -25,3 +25,13 @@ foreach(behaviour hop refused replay late binary aborted robbed right many)
   set_tests_properties(e2e.task.${behaviour} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
 endforeach()
+# Segments of every type in one image.
+add_executable(task_parts ${CMAKE_CURRENT_LIST_DIR}/task_parts.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
+target_link_libraries(task_parts PRIVATE dsm_core Threads::Threads)
+set_task_program(task_parts)
+foreach(behaviour segments sharers once given-up refused)
+  add_test(NAME vm.Migrate.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_parts.sh ${behaviour})
+  set_tests_properties(vm.Migrate.${behaviour} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+endforeach()
+set_property(TEST vm.Migrate.segments APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)

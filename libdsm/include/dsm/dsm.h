@@ -76,7 +76,7 @@ enum {                         /* dsm_segment_create, dsm_segment_open */
            << 3, /* create: -EEXIST when there is one of that name (else: -EEXIST unless ours by retry) */
        /* create: deleted at its close, and, when its holder is lost, after the lease (60 s) */
        DSM_EPHEMERAL = 1 << 4,
-       DSM_HEAP = 1 << 5, /* create: of a task (dsm_task_create) */
+       DSM_HEAP = 1 << 5, /* create, clone: of a task (dsm_task_create) */
        DSM_STACK = 1 << 6,
 };
 
@@ -91,11 +91,18 @@ DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm
 /* Makes a segment that begins with the pages that `source` has, and opens it for writing. They are shared on the server until
  * one of the two is written, and no page is sent; the source is cleaned before (a store meanwhile is in it or is not, by the page). bytes:
  * at least the source's size, 0: as many; the rest is undefined. All of it is reserved, whatever the source is, unless
- * DSM_NORESERVE; also DSM_EXCLUSIVE, DSM_EPHEMERAL. As dsm_segment_create and dsm_clean; -EBUSY: the source has pinned pages. */
+ * DSM_NORESERVE; also DSM_EXCLUSIVE, DSM_EPHEMERAL, DSM_HEAP. As dsm_segment_create and dsm_clean; -EBUSY: the source has pinned pages. */
 DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t bytes, unsigned flags,
                               dsm_segment **clone);
+/* Code: the same contents for all processes of a principal that ask, for reading only, at one address. It is found by what it is,
+ * the digest of its contents, or made, so that of several that come at once one makes it and the others wait. In one process it is open
+ * once: each call wants its dsm_segment_close, and the last one lets go; nobody has it open: it is gone. page_bytes as
+ * dsm_segment_create. -EBUSY: another process makes it, and takes longer than DSM_FAULT_TIMEOUT; -EINVAL: the same contents are there
+ * with pages of another size; as dsm_segment_create. Source: Vm_FindCode, Vm_InitCode (Sprite). */
+DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, uint32_t page_bytes,
+                          dsm_segment **code);
 /* Cleans, unmaps and lets go. On an error of the cleaning (-EIO, ...) the segment stays open, unless it is lost or
- * fenced: then it is closed and the error says so. -EBUSY: pinned pages. */
+ * fenced: then it is closed and the error says so. -EBUSY: pinned pages, or it is a task's. */
 DSM_API int dsm_segment_close(dsm_segment *segment);
 /* Deletes by name; -EBUSY while anybody has it open (dsm_segment_close first). */
 DSM_API int dsm_segment_delete(dsm *session, const char *name);
@@ -192,6 +199,16 @@ typedef void dsm_task_function(void *heap, uint64_t heap_bytes); /* ends by dsm_
  * dsm_segment_create. */
 DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *function,
                             uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task);
+/* The same with a heap that begins as `source`, its template, which is open here: a page that the task never writes is the template's, here
+ * and wherever it goes, and takes no room of its own on the server. heap_bytes: at least the source's size, 0: as many. As
+ * dsm_segment_clone. */
+DSM_API int dsm_task_create_from(dsm_segment *source, const char *name, dsm_task_function *function,
+                                 uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task);
+/* Gives the task one more segment that is open here, 61 at most, and one of code beside: it moves with the task, at the same address, and is
+ * closed (not deleted) with it. While it does not run. -EBUSY; -EINVAL: a task has it already; -EEXIST: code beside code; -EMFILE. */
+DSM_API int dsm_task_add(dsm_task *task, dsm_segment *segment);
+/* Those that it has: 0 heap, 1 stack, 2 code, 3 and on what was added, in this order, wherever it is. NULL: there is none. */
+DSM_API dsm_segment *dsm_task_segment(const dsm_task *task, unsigned number);
 /* Runs it in the calling thread until it ends (1, *status, which may be NULL), or yields after dsm_task_stop() (0). What its stack
  * holds, and 64 KiB below, is pinned meanwhile. -EDEADLK: this thread runs one already; -EBUSY: another runs it, or it is about to
  * move; -ENOENT: it has ended; as dsm_swap_in. */
@@ -204,8 +221,8 @@ DSM_API void dsm_task_exit(int status); /* in the task: it does not come back */
 DSM_API int dsm_task_destroy(dsm_task *task);
 
 /* Stops a task that does not run, before it moves: whoever touches its memory waits, clean pages leave memory, and dirty ones are
- * being written when this returns. *bytes (may be NULL): of the capsule, exactly. After an error it is as before. -EBUSY: it runs, or
- * a page is pinned; -EALREADY; -EDEADLK: called by a task; else as dsm_clean. Source: Vm_InitiateMigration. */
+ * being written when this returns. *bytes (may be NULL): of the capsule, exactly. After an error it is as before. -EBUSY: it runs, a page is
+ * pinned, or a segment is shared (the detail names who has it open); -EALREADY; -EDEADLK: called by a task; else as dsm_clean. Source: Vm_InitiateMigration. */
 DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes);
 /* Waits for all writes, parks the task on the server, and writes its capsule to fd (file, pipe or socket): sealed for the
  * destination's public key (base64), single use, and worthless after so many seconds. From here on the capsule has the task. After
@@ -213,7 +230,7 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes);
 DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, unsigned seconds);
 /* Takes a task out of its capsule: mapped at the same addresses, nothing fetched. key_file: the destination's private key. What
  * is refused leaves all as it was: -EBADMSG no capsule, or altered; -ENODATA cut; -EKEYREJECTED for another key; -ETIME expired;
- * -EALREADY used, or taken back; -EPROTONOSUPPORT newer; -ENOEXEC another binary; -EADDRINUSE; -EACCES, -EDQUOT. Source: Vm_DeencapState. */
+ * -EALREADY used, or taken back; -ENOENT its code is not there; -EPROTONOSUPPORT newer; -ENOEXEC another binary; -EADDRINUSE; -EACCES, -EDQUOT. Source: Vm_DeencapState. */
 DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_task **task);
 /* At the source, after encap: nothing of the task is left here. Who still waits for its memory gets SIGSEGV. */
 DSM_API int dsm_migrate_finish(dsm_task *task);
