@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 
 #include "rpc/noise.h"
+#include "rpc/spin.h"
 #include "rpc/wire.h"
 
 #define LANE_NO_DEADLINE INT64_MAX
@@ -69,6 +70,7 @@ struct lane { // the head of every implementation's struct
     const struct lane_ops *ops;
     struct lane_counts counts;
     struct lane_times *times; // the owner's; NULL: nothing is timed
+    struct spin spin;         // the owner's; its share is NULL at first: a lane_sock does not spin
     int64_t patience;         // the owner's; CLOCK_MONOTONIC, LANE_NO_DEADLINE (at first): for ever
 };
 

@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 
 #include "rpc/noise.h"
+#include "rpc/spin.h"
 #include "rpc/wire.h"
 
 struct lane_front;
@@ -41,8 +42,9 @@ struct lane_front {
     const struct lane_front_ops *ops;
 };
 
-// Fronts. NULL and errno on failure. threads >= 1.
-struct lane_front *lane_sock_front_create(const struct lane_service *service, int threads);
+// Fronts. NULL and errno on failure. threads >= 1. spin outlives the front; NULL: threads sleep at once.
+struct lane_front *lane_sock_front_create(const struct lane_service *service, int threads,
+                                          struct spin_share *spin);
 struct lane_front *lane_grpc_front_create(const struct lane_service *service, int threads);
 
 // Seals header and header->length payload bytes, gathered from the pieces during the call, and sends or queues

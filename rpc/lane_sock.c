@@ -105,6 +105,7 @@ static int sock_stalled(struct lane_sock *sock, long result, short events, int64
     if (until != LANE_NO_DEADLINE && !deadline_left(until, &left)) {
         return out_of_time(sock, deadline);
     }
+    spin_sleeps(&sock->core.lane.spin);
     long ready = sys_poll(sock->fd, events, until == LANE_NO_DEADLINE ? NULL : &left);
     return ready < 0 && ready != -EINTR ? (int)ready : lane_core_alive(&sock->core);
 }
@@ -183,18 +184,45 @@ static void sock_make_room(struct lane_sock *sock, size_t need)
     }
 }
 
+// Looks for bytes until they come or looking does not pay any more: -EAGAIN then.
+static long sock_look(struct lane_sock *sock, uint8_t *to, size_t room)
+{
+    struct spin *spin = &sock->core.lane.spin;
+    long result = -EAGAIN;
+    if (spin_begin(spin)) {
+        do {
+            result = sys_receive(sock->fd, to, room);
+        } while (result == -EAGAIN && spin_on(spin));
+        spin_done(spin, result != -EAGAIN);
+    }
+    return result;
+}
+
+static int sock_receive_some(struct lane_sock *sock, int64_t deadline)
+{
+    uint8_t *to = sock->in + sock->in_end;
+    size_t room = IN_BYTES - sock->in_end;
+    long result = sys_receive(sock->fd, to, room);
+    if (result == -EAGAIN) {
+        result = sock_look(sock, to, room);
+    }
+    int error = 0;
+    if (result > 0) {
+        sock->in_end += (uint32_t)result;
+    } else {
+        error = result == 0 ? -ECONNRESET : sock_stalled(sock, result, POLLIN, deadline);
+    }
+    spin_end(&sock->core.lane.spin);
+    return error;
+}
+
 // Receives until `need` bytes are there.
 static int sock_pull(struct lane_sock *sock, size_t need, int64_t deadline)
 {
     sock_make_room(sock, need);
     int64_t begun = sock->in_end - sock->in_start < need ? lane_core_clock(&sock->core) : 0;
     while (sock->in_end - sock->in_start < need) {
-        long result = sys_receive(sock->fd, sock->in + sock->in_end, IN_BYTES - sock->in_end);
-        if (result > 0) {
-            sock->in_end += (uint32_t)result;
-            continue;
-        }
-        int error = result == 0 ? -ECONNRESET : sock_stalled(sock, result, POLLIN, deadline);
+        int error = sock_receive_some(sock, deadline);
         if (error != 0) {
             lane_core_io_time(&sock->core, begun);
             return error == -EINPROGRESS ? error : lane_core_fail(&sock->core, error);

@@ -104,12 +104,34 @@ static int thread_patience(const struct sock_thread *thread)
     return TAILQ_EMPTY(&thread->holds) ? -1 : OVERDUE_CHECK_MS;
 }
 
+// Events, after looking for them for a while where that pays.
+static int thread_events(struct sock_thread *thread, struct epoll_event *events)
+{
+    int patience = thread_patience(thread);
+    int count = epoll_wait(thread->epoll, events, ROUND_EVENTS, 0);
+    if (count != 0 || patience == 0) {
+        return count;
+    }
+    if (spin_begin(&thread->spin)) {
+        do {
+            count = epoll_wait(thread->epoll, events, ROUND_EVENTS, 0);
+        } while (count == 0 && spin_on(&thread->spin));
+        spin_done(&thread->spin, count != 0);
+    }
+    spin_end(&thread->spin); // an idle thread is no waiter
+    if (count == 0) {
+        spin_sleeps(&thread->spin);
+        count = epoll_wait(thread->epoll, events, ROUND_EVENTS, patience);
+    }
+    return count;
+}
+
 static void *thread_run(void *argument)
 {
     struct sock_thread *thread = argument;
     for (bool stopping = false; !stopping;) {
         struct epoll_event events[ROUND_EVENTS];
-        int count = epoll_wait(thread->epoll, events, ROUND_EVENTS, thread_patience(thread));
+        int count = thread_events(thread, events);
         for (int i = 0; i < count; i++) {
             if (events[i].data.ptr == NULL) {
                 stopping = thread_wake(thread);
@@ -204,10 +226,12 @@ static void thread_clear(struct sock_thread *thread)
     pthread_mutex_destroy(&thread->lock);
 }
 
-static int thread_init(struct sock_thread *thread, struct sock_front *front)
+static int thread_init(struct sock_thread *thread, struct sock_front *front,
+                       struct spin_share *spin)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     thread->front = front;
+    thread->spin.share = spin;
     pthread_mutex_init(&thread->lock, NULL);
     TAILQ_INIT(&thread->queue.granted);
     TAILQ_INIT(&thread->peers);
@@ -259,7 +283,8 @@ void lane_sock_front_wear(struct lane_front *front, const struct lane_wear *wear
     ((struct sock_front *)front)->wear = *wear;
 }
 
-struct lane_front *lane_sock_front_create(const struct lane_service *service, int threads)
+struct lane_front *lane_sock_front_create(const struct lane_service *service, int threads,
+                                          struct spin_share *spin)
 {
     static const struct lane_front_ops ops = {.add = front_add, .stop = front_stop};
     struct sock_front *front = calloc(1, sizeof(*front));
@@ -276,7 +301,7 @@ struct lane_front *lane_sock_front_create(const struct lane_service *service, in
         error = -ENOMEM;
     }
     while (error == 0 && front->thread_count < threads) {
-        error = thread_init(&front->threads[front->thread_count], front);
+        error = thread_init(&front->threads[front->thread_count], front, spin);
         front->thread_count += error == 0;
     }
     if (error != 0) {

@@ -6,6 +6,7 @@
 #define RPC_LANE_SOCK_FRONT_H
 
 #include "rpc/lane_peer.h"
+#include "rpc/spin.h"
 
 enum {
     SOCK_AHEAD_BYTES = 16 * WIRE_HEADER_SEALED_BYTES, // read ahead of the header in work
@@ -73,6 +74,7 @@ struct sock_thread {
     struct sock_peers turns; // T: peers that can go on
     struct sock_peers dead;  // T: freed at the end of the round
     struct sock_peers holds; // T: peers that hold a payload buffer
+    struct spin spin;        // T
     size_t turn_bytes;       // T: moved in the present turn
     uint8_t *scratch;        // T
 };

@@ -52,7 +52,9 @@ struct daemon {
     struct store *store;
     struct service *service;
     struct listener *listener;
-    struct embedded *embedded; // NULL: a server of its own
+    struct embedded *embedded;  // NULL: a server of its own
+    struct spin_share spinning; // of the sock front's threads
+    _Atomic uint64_t waits_spun, waits_slept;
     struct lane_front *sock_front, *grpc_front;
     struct metrics *metrics; // NULL: not asked for
     int signals;
@@ -205,7 +207,12 @@ static int open_store(struct daemon *daemon)
 
 static int make_fronts(struct daemon *daemon)
 {
-    daemon->sock_front = lane_sock_front_create(&service_calls, daemon->threads);
+    uint64_t spin = SPIN_OFF;
+    (void)setting_parse_choice("auto|off|on", daemon->config.spin,
+                               &spin); // checked when it was read
+    spin_share_init(&daemon->spinning, (enum spin_way)spin, &daemon->waits_spun,
+                    &daemon->waits_slept);
+    daemon->sock_front = lane_sock_front_create(&service_calls, daemon->threads, &daemon->spinning);
     if (daemon->sock_front != NULL) {
         daemon->grpc_front = lane_grpc_front_create(&service_calls, daemon->grpc_threads);
     }
@@ -266,6 +273,7 @@ static int serve_metrics(struct daemon *daemon)
         .service = daemon->service,
         .store = daemon->store,
         .listener = daemon->listener,
+        .spinning = &daemon->spinning,
         .log = daemon->log,
     };
     return serves_metrics(daemon) ? metrics_create(&options, &daemon->metrics, &daemon->failure)
@@ -282,6 +290,12 @@ static void log_start(struct daemon *daemon)
              daemon->config.store, (unsigned long long)(facts.capacity_bytes >> 20),
              (unsigned long long)(facts.stored_bytes >> 20),
              facts.clean ? "" : ", last stop was not clean");
+    log_line(daemon->log, LOG_LEVEL_DEBUG,
+             "spin = %s: at most %u of the threads for direct lanes look for requests at a time",
+             daemon->config.spin,
+             daemon->spinning.way == SPIN_OFF  ? 0
+             : daemon->spinning.way == SPIN_ON ? (unsigned)daemon->threads
+                                               : daemon->spinning.most);
     log_line(
         daemon->log, LOG_LEVEL_DEBUG,
         "%d threads: main, listener, %d for direct lanes, %d for gRPC lanes, %d for /metrics, and "

@@ -151,6 +151,15 @@ static void say_handshakes(const struct listener_counts *counts, struct metrics_
     }
 }
 
+static void say_waits(const struct spin_share *spinning, struct metrics_text *text)
+{
+    begin(text, METRIC_WAITS);
+    metrics_number(text, &(const struct metrics_label){"way", "spun"}, 1,
+                   atomic_load(spinning->spun));
+    metrics_number(text, &(const struct metrics_label){"way", "slept"}, 1,
+                   atomic_load(spinning->slept));
+}
+
 static void say_log(const struct metrics *metrics, struct metrics_text *text)
 {
     uint64_t too_many;
@@ -210,6 +219,7 @@ static void render(void *context, struct metrics_text *text)
     say_state(metrics, text);
     say_load(metrics, text);
     say_handshakes(&metrics->counts, text);
+    say_waits(metrics->options.spinning, text);
     say_log(metrics, text);
     say_store(&metrics->store, text);
     say_principals(metrics, text);

@@ -5,6 +5,7 @@
 #define SERVER_METRICS_H
 
 #include "metrics/http.h"
+#include "rpc/spin.h"
 #include "server/listener.h"
 
 struct metrics;
@@ -15,6 +16,7 @@ struct metrics_options { // all borrowed; outlive it
     struct service *service;
     struct store *store;
     struct listener *listener;
+    const struct spin_share *spinning;
     struct log *log;
 };
 

@@ -123,6 +123,7 @@ static int bring_up(struct session *session, struct backing_lane *lane, struct f
         return error;
     }
     lane->lane = connected;
+    connected->spin.share = &session->spinning;
     if (lane->class == BACKING_CONTROL) {
         error = resume_all(session, lane, same_store(session, &attached));
         if (error != 0) {
@@ -287,6 +288,8 @@ int session_start(struct session *session, const struct settings *settings, stru
 {
     session->settings = settings;
     session->backing.stat = stat;
+    spin_share_init(&session->spinning, (enum spin_way)settings->spin, &stat->answers_spun,
+                    &stat->answers_slept);
     int error = connect_prepare(session, failure);
     if (error != 0) {
         return error;

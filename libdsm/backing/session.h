@@ -25,6 +25,7 @@ struct session {
     int control;                   // reached over this socket
     struct wire_attached attached; // of the control lane's last connection
     bool ever_attached;
+    struct spin_share spinning;
     uint32_t connections; // made so far, numbers them
     pthread_t keeper;
     bool keeper_runs;

@@ -112,7 +112,8 @@ static void late_answers_come_in_piece_by_piece(void **state)
 static void *feed_later(void *argument)
 {
     size_t bytes = *(size_t *)argument;
-    (void)sync_wait(&(_Atomic uint32_t){0}, 0, sync_after_ms(20));
+    _Atomic uint32_t never = 0;
+    (void)sync_wait(&never, 0, sync_after_ms(20));
     assert_true(line_write(line->fd, line->message + bytes / 3, bytes - bytes / 3));
     return NULL;
 }

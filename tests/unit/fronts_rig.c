@@ -173,8 +173,9 @@ void rig_start(struct rig *rig, enum rig_kind kind, int threads)
     rig->service = (struct lane_service){.message = service_message, .closed = service_closed};
     pthread_mutex_init(&rig->lock, NULL);
     pthread_cond_init(&rig->changed, NULL);
+    spin_share_init(&rig->spinning, SPIN_AUTO, &rig->spun, &rig->slept);
     rig->front = rig_is_grpc(kind) ? lane_grpc_front_create(&rig->service, threads)
-                                   : lane_sock_front_create(&rig->service, threads);
+                                   : lane_sock_front_create(&rig->service, threads, &rig->spinning);
     assert_non_null(rig->front);
 }
 

@@ -26,6 +26,8 @@ struct rig {
     int at_gate;    // under the lock
     int refused;    // under the lock: answers that the front did not take
     _Atomic int overlaps;
+    struct spin_share spinning;
+    _Atomic uint64_t spun, slept;
 };
 
 struct rig_session { // the service's side of one connection

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 add_unit_test(wire SOURCES ${CMAKE_CURRENT_LIST_DIR}/wire.c LIBRARIES rpc)
+add_unit_test(spin SOURCES ${CMAKE_CURRENT_LIST_DIR}/spin.c LIBRARIES rpc)
 add_unit_test(wire_check SOURCES ${CMAKE_CURRENT_LIST_DIR}/wire_check.c LIBRARIES rpc)
 add_unit_test(handshake SOURCES ${CMAKE_CURRENT_LIST_DIR}/handshake.c
               ${CMAKE_CURRENT_LIST_DIR}/handshake_rig.c LIBRARIES rpc Threads::Threads)
