@@ -21,7 +21,7 @@ file(GLOB handler_sources CONFIGURE_DEPENDS
   ${CMAKE_SOURCE_DIR}/libdsm/page/*.c ${CMAKE_SOURCE_DIR}/libdsm/policy/*.c
   ${CMAKE_SOURCE_DIR}/libdsm/pager/*.c ${CMAKE_SOURCE_DIR}/libdsm/trap/*.c
   ${CMAKE_SOURCE_DIR}/libdsm/stat/*.c ${CMAKE_SOURCE_DIR}/libdsm/backing/*.c
-  ${CMAKE_SOURCE_DIR}/rpc/latency.c ${CMAKE_SOURCE_DIR}/rpc/lane_sock*.c ${CMAKE_SOURCE_DIR}/rpc/lane_core*.c ${CMAKE_SOURCE_DIR}/rpc/record*.c ${CMAKE_SOURCE_DIR}/rpc/wire*.c
+  ${CMAKE_SOURCE_DIR}/rpc/latency.c ${CMAKE_SOURCE_DIR}/rpc/spin.c ${CMAKE_SOURCE_DIR}/rpc/lane_sock*.c ${CMAKE_SOURCE_DIR}/rpc/lane_core*.c ${CMAKE_SOURCE_DIR}/rpc/record*.c ${CMAKE_SOURCE_DIR}/rpc/wire*.c
   ${CMAKE_SOURCE_DIR}/rpc/noise*.c)
 list(FILTER handler_sources EXCLUDE REGEX "_front|_peer") # the server's end
 if(DSM_SANITIZE STREQUAL "" AND NOT DSM_FUZZ AND handler_sources)
