@@ -4,13 +4,14 @@
 // shared and noisy; so every subcommand measures the raw limit in the same run, in turn with the product (A B A B), with
 // the cache full, and prints the ratio.
 //
-//   limit  the raw limits alone: TCP, cipher, and the trap's cycle of fill and evict; needs no server
-//   fault  random touches of absent pages, against the sum of the limits that such a touch must pay
-//   scan   a sequential scan of a cold segment, against a sealed TCP stream
-//   probe  what the library's probes cost, with nobody attached and with dsmstat
+//   limit    the raw limits alone: TCP, cipher, and the trap's cycle of fill and evict; needs no server
+//   fault    random touches of absent pages, against the sum of the limits that such a touch must pay
+//   scan     a sequential scan of a cold segment, against a sealed TCP stream
+//   clean    write-back of a cache full of changed pages, against sealed uploads
+//   probe    what the library's probes cost, with nobody attached and with dsmstat
 //
 // This file only reads options and the environment, starts the limits' worker (before anything makes a thread),
-// and prints. DSM_FILL and DSM_FAULT_LANES are set to what the output says where they were unset, so that the
+// and prints. DSM_TRAP, DSM_FILL and DSM_FAULT_LANES are set to what the output says where they were unset, so that the
 // output cannot speak of another setting than the library's.
 #include "tools/dsmperf.h"
 
@@ -26,8 +27,11 @@ static const struct subcommand {
     const char *name;
     int (*run)(const struct perf_settings *, struct perf_worker *, struct perf_report *,
                struct failure *);
-} subcommands[] = {
-    {"limit", perf_limit}, {"fault", perf_fault}, {"scan", perf_scan}, {"probe", perf_probe}};
+} subcommands[] = {{"limit", perf_limit},
+                   {"fault", perf_fault},
+                   {"scan", perf_scan},
+                   {"clean", perf_clean},
+                   {"probe", perf_probe}};
 
 __attribute__((visibility("default"))) const char *argp_program_version = "dsmperf 0.1.0";
 static const char documentation[] =
@@ -35,21 +39,34 @@ static const char documentation[] =
     "  limit   raw limits: TCP round trips, cipher, the trap's fill and evict\n"
     "  fault   random page faults with the cache full, at 1/8 of the segment\n"
     "  scan    sequential scan of a cold segment\n"
+    "  clean   write-back of a cache full of changed pages\n"
     "  probe   random page faults watched by dsmstat, against unwatched ones (as root)\n\n"
     "The ratio is value / limit: for times, 1 is perfect and more is worse; for rates, less is "
-    "worse. fault and scan use the server of DSM_SERVER, or start a dsmd of their own when that is "
+    "worse. All but limit use the server of DSM_SERVER, or start a dsmd of their own when that is "
     "unset or --dsmd is given.\n\n"
-    "Environment: DSM_FAULT_LANES=sock|grpc, DSM_FILL=alias|pwrite, and DSM_SERVER, "
-    "DSM_SERVER_KEY, "
+    "Environment: DSM_TRAP=mprotect|uffd|auto, DSM_FAULT_LANES=sock|grpc, "
+    "DSM_FILL=alias|pwrite, DSM_SPIN=auto|off|on, and DSM_SERVER, DSM_SERVER_KEY, "
     "DSM_KEY_FILE, ... as for every program that uses libdsm.";
 
-enum { OPTION_JSON = 256, OPTION_DSMD, OPTION_WRITE };
+enum {
+    OPTION_JSON = 256,
+    OPTION_DSMD,
+    OPTION_WRITE,
+    OPTION_TRAP,
+    OPTION_SPIN,
+    OPTION_DISK,
+    OPTION_PLOT
+};
 static const struct argp_option options[] = {
     {"json", OPTION_JSON, NULL, 0, "Print an array of objects", 0},
     {"rounds", 'r', "N", 0, "Rounds, at least 5 (default 7)", 0},
     {"samples", 'n', "N", 0, "Samples of a metric in a round (default 2000)", 0},
     {"size", 's', "MIB", 0, "Size of the segment in MiB (default 256)", 0},
     {"write", OPTION_WRITE, NULL, 0, "fault: stores, with changed pages as victims", 0},
+    {"trap", OPTION_TRAP, "KIND", 0, "mprotect, uffd or auto (default: DSM_TRAP, or auto)", 0},
+    {"spin", OPTION_SPIN, "WHEN", 0, "auto, off or on, at both ends (default: DSM_SPIN)", 0},
+    {"disk", OPTION_DISK, "DIRECTORY", 0, "On the local disk (default: TMPDIR, or /var/tmp)", 0},
+    {"plot", OPTION_PLOT, "FILE", 0, "fault: draw the distributions as SVG", 0},
     {"dsmd", OPTION_DSMD, "PATH", 0, "Start this dsmd (default: the one beside dsmperf)", 0},
     {0}};
 
@@ -83,7 +100,19 @@ static void parse_subcommand(struct argp_state *state, struct arguments *argumen
             return;
         }
     }
-    argp_error(state, "'%s' is none of limit, fault, scan, probe", name);
+    argp_error(state, "'%s' is none of limit, fault, scan, clean, probe", name);
+}
+
+// Of three words, for the library to read.
+static void parse_word(struct argp_state *state, const char *variable, const char *word,
+                       const char *first, const char *second, const char *third)
+{
+    if (strcmp(word, first) != 0 && strcmp(word, second) != 0 && strcmp(word, third) != 0) {
+        argp_error(state, "'%s' is none of %s, %s, %s", word, first, second, third);
+    }
+    if (setenv(variable, word, 1) != 0) {
+        argp_failure(state, 2, errno, "%s cannot be set", variable);
+    }
 }
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
@@ -96,6 +125,19 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_WRITE:
         settings->write = true;
+        break;
+    case OPTION_TRAP:
+        parse_word(state, "DSM_TRAP", argument, "mprotect", "uffd", "auto");
+        break;
+    case OPTION_SPIN:
+        parse_word(state, "DSM_SPIN", argument, "auto", "off", "on");
+        settings->spin = argument;
+        break;
+    case OPTION_DISK:
+        settings->disk = argument;
+        break;
+    case OPTION_PLOT:
+        settings->plot = argument;
         break;
     case OPTION_DSMD:
         settings->dsmd = argument;
@@ -123,35 +165,62 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     return 0;
 }
 
-// Takes a setting from the environment, or puts the one that is measured there.
-static int read_choice(const char *variable, const char *first, const char *second,
-                       const char **choice)
+// Takes a setting from the environment, or puts the first there.
+static int read_choice(const char *variable, const char *const words[3], const char **choice)
 {
     const char *text = getenv(variable);
     if (text == NULL || *text == '\0') {
-        *choice = first;
-        return setenv(variable, first, 1) == 0 ? 0 : -errno;
+        *choice = words[0];
+        return setenv(variable, words[0], 1) == 0 ? 0 : -errno;
     }
-    if (strcmp(text, first) != 0 && strcmp(text, second) != 0) {
-        fprintf(stderr, "dsmperf: %s is '%s'; it must be %s or %s\n", variable, text, first,
-                second);
-        return -EINVAL;
+    for (int i = 0; i < 3 && words[i] != NULL; i++) {
+        if (strcmp(text, words[i]) == 0) {
+            *choice = words[i];
+            return 0;
+        }
     }
-    *choice = strcmp(text, first) == 0 ? first : second;
-    return 0;
+    fprintf(stderr, "dsmperf: %s is '%s'; it must be %s, %s%s%s\n", variable, text, words[0],
+            words[1], words[2] != NULL ? " or " : "", words[2] != NULL ? words[2] : "");
+    return -EINVAL;
+}
+
+// The trap that `auto` comes to is what serves the raw limits, too.
+static enum perf_trap_kind trap_of(const char *choice)
+{
+    struct perf_region try;
+    if (strcmp(choice, "auto") == 0 && perf_region_create(&try, PERF_TRAP_UFFD, 16) == 0) {
+        perf_region_destroy(&try);
+        return PERF_TRAP_UFFD;
+    }
+    return strcmp(choice, "uffd") == 0 ? PERF_TRAP_UFFD : PERF_TRAP_MPROTECT;
 }
 
 static int read_environment(struct perf_settings *settings)
 {
-    const char *fill;
-    int result = read_choice("DSM_FILL", "pwrite", "alias", &fill);
+    static const char *const fills[3] = {"pwrite", "alias"};
+    static const char *const lanes[3] = {"sock", "grpc"};
+    static const char *const traps[3] = {"auto", "mprotect", "uffd"};
+    static const char *const spins[3] = {"auto", "off", "on"};
+    static const char *const names[2][2] = {{"mprotect/alias", "mprotect/pwrite"},
+                                            {"uffd/alias", "uffd/pwrite"}};
+    const char *fill = fills[0];
+    const char *trap = traps[0];
+    const char *spin = spins[0];
+    int result = read_choice("DSM_FILL", fills, &fill);
     if (result == 0) {
-        result = read_choice("DSM_FAULT_LANES", "sock", "grpc", &settings->lanes);
+        result = read_choice("DSM_FAULT_LANES", lanes, &settings->lanes);
     }
     if (result == 0) {
-        bool alias = strcmp(fill, "alias") == 0;
-        settings->fill = alias ? PERF_FILL_ALIAS : PERF_FILL_PWRITE;
-        settings->trap_now = alias ? "mprotect/alias" : "mprotect/pwrite";
+        result = read_choice("DSM_TRAP", traps, &trap);
+    }
+    if (result == 0 && getenv("DSM_SPIN") != NULL) {
+        result = read_choice("DSM_SPIN", spins, &spin);
+        settings->spin = spin;
+    }
+    if (result == 0) {
+        settings->fill = strcmp(fill, "alias") == 0 ? PERF_FILL_ALIAS : PERF_FILL_PWRITE;
+        settings->trap_kind = trap_of(trap);
+        settings->trap_now = names[settings->trap_kind][settings->fill];
     }
     return result;
 }
@@ -160,7 +229,7 @@ int main(int argc, char **argv)
 {
     static const struct argp parser = {.options = options,
                                        .parser = parse_option,
-                                       .args_doc = "limit|fault|scan|probe",
+                                       .args_doc = "limit|fault|scan|clean|probe",
                                        .doc = documentation};
     struct arguments arguments = {
         .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20}};

@@ -14,21 +14,27 @@
 
 #include "rpc/failure.h"
 #include "rpc/keyfile.h"
+#include "tools/dsmperf_region.h"
 
-enum { PERF_ROUNDS_MIN = 5, PERF_PAGE_BYTES = 4096 };
-
-enum perf_fill { PERF_FILL_ALIAS, PERF_FILL_PWRITE };
+enum { PERF_ROUNDS_MIN = 5, PERF_PAGE_BYTES = 4096, PERF_SPIN_US = 50 };
 
 struct perf_settings {
     bool json;
     bool write; // fault: stores instead of loads
     size_t rounds;
-    size_t samples;       // per round and metric
-    uint64_t bytes;       // of the segment
-    const char *dsmd;     // program to start, or NULL
-    enum perf_fill fill;  // DSM_FILL
-    const char *lanes;    // DSM_FAULT_LANES
-    const char *trap_now; // text for the column "trap"
+    size_t samples;                // per round and metric
+    uint64_t bytes;                // of the segment
+    uint32_t most;                 // threads, clients: the last step; 0: the default
+    uint32_t window_ms;            // threads, clients: for which all touch
+    const char *dsmd;              // program to start, or NULL
+    const char *disk;              // folder on the local disk, or NULL
+    const char *programs;          // apps: folder of the test programs, or NULL
+    const char *plot;              // file, or NULL
+    const char *spin;              // auto, off, on; NULL: not said
+    enum perf_trap_kind trap_kind; // what DSM_TRAP comes to here
+    enum perf_fill fill;           // DSM_FILL
+    const char *lanes;             // DSM_FAULT_LANES
+    const char *trap_now;          // text for the column "trap"
 };
 
 // ---- samples (dsmperf_samples.c) ----------------------------------------------------------------------
@@ -47,7 +53,7 @@ double perf_now_us(void); // CLOCK_MONOTONIC
 
 struct perf_row {
     const char *test, *trap, *lanes, *waiting, *unit; // static text
-    char metric[64];
+    char metric[160];
     double value, min, max; // median, least and greatest of the rounds; min, max NAN: of one figure
     double limit;           // NAN: none
 };
@@ -59,26 +65,33 @@ int perf_report_add(struct perf_report *report, const struct perf_row *row); // 
 // A row of the spread of `rounds`; sorts them.
 int perf_report_spread(struct perf_report *report, struct perf_row row,
                        struct perf_samples *rounds);
+// A row without a figure, whose metric says why there is none.
+int perf_report_why_not(struct perf_report *report, struct perf_row row, const char *what,
+                        const char *why);
 void perf_report_print(const struct perf_report *report, bool json);
 void perf_report_free(struct perf_report *report);
 
 // ---- raw limits ---------------------------------------------------------------------------------------
 
-enum perf_kind { PERF_WIRE, PERF_STREAM, PERF_SEAL, PERF_OPEN, PERF_TRAP };
+enum perf_kind { PERF_WIRE, PERF_STREAM, PERF_UPLOAD, PERF_SEAL, PERF_OPEN, PERF_TRAP };
 struct perf_question {
     enum perf_kind kind;
     uint32_t count;   // samples wanted
     uint32_t request; // WIRE: bytes asked with
-    uint32_t bytes;   // WIRE, STREAM: bytes of an answer; SEAL, OPEN: bytes of a record
-    uint32_t suite;   // SEAL, OPEN, STREAM: enum noise_suite
+    uint32_t
+        bytes; // WIRE, STREAM: of an answer; UPLOAD: of a request's data; SEAL, OPEN: of a record
+    uint32_t suite;   // SEAL, OPEN, STREAM, UPLOAD: enum noise_suite
+    uint32_t spin_us; // WIRE, STREAM, UPLOAD: how long both ends look before they sleep
+    uint32_t trap;    // TRAP: enum perf_trap_kind
     uint32_t fill;    // TRAP: enum perf_fill
     uint32_t handed;  // TRAP: the work is done by another thread
+    uint32_t write;   // TRAP: stores, and victims that were stored to
 };
 
 struct perf_worker; // dsmperf_worker.c
 // Forks; call before any thread is made. 0 or -errno.
 int perf_worker_start(struct perf_worker **worker);
-// Microseconds (STREAM: of one answer), added to *samples.
+// Microseconds (STREAM, UPLOAD: of one answer), added to *samples.
 int perf_worker_ask(struct perf_worker *worker, const struct perf_question *question,
                     struct perf_samples *samples);
 void perf_worker_stop(struct perf_worker **worker);
@@ -101,6 +114,21 @@ int perf_trap_measure(struct perf_trap *trap, const struct perf_question *questi
                       struct perf_samples *samples);
 void perf_trap_destroy(struct perf_trap **trap);
 
+// dsmperf_parts.c. --spin on; the word for the column "waiting".
+bool perf_spins(const struct perf_settings *settings);
+const char *perf_waiting(const struct perf_settings *settings);
+// Microseconds that a fault must take; MB/s of a sealed stream (PERF_STREAM, PERF_UPLOAD).
+int perf_fault_limit(const struct perf_settings *settings, struct perf_worker *worker, bool write,
+                     double *limit);
+int perf_bulk_limit(const struct perf_settings *settings, struct perf_worker *worker,
+                    enum perf_kind kind, double *mb_per_s);
+
+struct perf_disk; // dsmperf_disk.c
+int perf_disk_create(const struct perf_settings *settings, struct perf_disk **disk,
+                     struct failure *failure);
+int perf_disk_measure(struct perf_disk *disk, uint64_t count, struct perf_samples *samples);
+void perf_disk_destroy(struct perf_disk **disk);
+
 // ---- a server of our own (dsmperf_server.c) -----------------------------------------------------------
 
 struct perf_server {
@@ -110,9 +138,9 @@ struct perf_server {
     char server_key[KEYFILE_TEXT_BYTES];
     char client_key_file[288];
 };
-// Starts `program` on a port of its own choice with throw-away keys. 0 or -errno with a sentence.
-int perf_server_start(const char *program, uint64_t capacity, struct perf_server *server,
-                      struct failure *failure);
+// Starts `program` on a port of its own choice with throw-away keys. spin: its key, or NULL. 0 or -errno with a sentence.
+int perf_server_start(const char *program, uint64_t capacity, const char *spin,
+                      struct perf_server *server, struct failure *failure);
 void perf_server_stop(struct perf_server *server); // ends it and removes its directory
 
 // ---- subcommands: 0, or -errno with a sentence ----------------------------------------------------------
@@ -125,5 +153,7 @@ int perf_probe(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
 int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,
               struct perf_report *report, struct failure *failure);
+int perf_clean(const struct perf_settings *settings, struct perf_worker *worker,
+               struct perf_report *report, struct failure *failure);
 
 #endif

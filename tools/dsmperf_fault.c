@@ -1,101 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `dsmperf fault`: single touches of absent pages, in random order, with the cache full, each timed by itself. Beside
-// it the sum of what such a touch must pay on this machine, measured in the same rounds and with the same way of
-// waiting (both ends sleep, and the faulting thread hands the work to another):
-//
-//     round trip of a sealed read request and an answer with one page of 4 KiB
-//   + seal and open of both headers and of the page (stores: and one more seal, of the victim's page)
-//   + the trap's cycle of fill and evict, handed to another thread and back
+// `dsmperf fault`: single touches of absent pages, in random order, with the cache full, each timed by itself. Beside it, in
+// turn with it: the sum of what such a touch must pay on this machine (dsmperf_parts.c), and a random direct read of
+// 4 KiB from the local disk, which is what a program would pay that swapped there.
 //
 // A page is known to be absent by dsm_page_state() outside the timed part; touching whatever comes would
 // mix one hit in eight into the percentiles. Stores dirty the whole cache before the first round, so that every
-// victim must be written; the write itself need not be waited for and is not in the limit.
+// victim must be written.
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "rpc/wire.h"
+#include "tools/dsmperf_plot.h"
 #include "tools/dsmperf_target.h"
 
 struct fault_run {
     const struct perf_settings *settings;
     struct perf_worker *worker;
     struct perf_target target;
+    struct perf_disk *disk; // NULL: none, and `disk_failure` says why
+    struct failure disk_failure;
     uint64_t random;
-    struct perf_samples touches;                    // all rounds
+    struct perf_samples touches, reads;             // all rounds
     struct perf_samples limits, medians, per_round; // one of each round
+    struct perf_samples disk_medians, per_disk;
     dsm_statistics before, after;
 };
-
-static int median_of(struct perf_worker *worker, const struct perf_question *question, double *sum,
-                     double times)
-{
-    struct perf_samples samples = {0};
-    int result = perf_worker_ask(worker, question, &samples);
-    if (result == 0) {
-        *sum += times * perf_percentile(&samples, 50);
-    }
-    perf_samples_free(&samples);
-    return result;
-}
-
-static int measure_limit(struct fault_run *run, double *limit)
-{
-    uint32_t count = (uint32_t)run->settings->samples;
-    uint32_t suite = perf_cipher_suite();
-    const struct {
-        struct perf_question question;
-        double times;
-    } parts[] = {
-        {{.kind = PERF_WIRE,
-          .count = count,
-          .request = WIRE_HEADER_SEALED_BYTES,
-          .bytes = WIRE_HEADER_SEALED_BYTES + PERF_PAGE_BYTES + LIMIT_SEAL_BYTES},
-         1},
-        {{.kind = PERF_SEAL, .count = count, .suite = suite, .bytes = WIRE_HEADER_BYTES}, 2},
-        {{.kind = PERF_OPEN, .count = count, .suite = suite, .bytes = WIRE_HEADER_BYTES}, 2},
-        {{.kind = PERF_SEAL, .count = count, .suite = suite, .bytes = PERF_PAGE_BYTES},
-         run->settings->write ? 2 : 1},
-        {{.kind = PERF_OPEN, .count = count, .suite = suite, .bytes = PERF_PAGE_BYTES}, 1},
-        {{.kind = PERF_TRAP, .count = count, .fill = run->settings->fill, .handed = 1}, 1},
-    };
-    int result = 0;
-    *limit = 0;
-    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]) && result == 0; i++) {
-        result = median_of(run->worker, &parts[i].question, limit, parts[i].times);
-    }
-    return result;
-}
 
 static int touch_pages(struct fault_run *run, uint64_t count, struct perf_samples *samples)
 {
     return perf_target_touch(&run->target, &run->random, count, run->settings->write, samples);
 }
 
+static int add_all(struct perf_samples *to, const struct perf_samples *from)
+{
+    int result = 0;
+    for (size_t i = 0; i < from->count && result == 0; i++) {
+        result = perf_samples_add(to, from->values[i]);
+    }
+    return result;
+}
+
+static int read_disk(struct fault_run *run, double fault)
+{
+    struct perf_samples round = {0};
+    if (run->disk == NULL) {
+        return 0;
+    }
+    int result = perf_disk_measure(run->disk, run->settings->samples, &round);
+    double median = perf_percentile(&round, 50);
+    if (result == 0) {
+        result = add_all(&run->reads, &round);
+    }
+    if (result == 0) {
+        result = perf_samples_add(&run->disk_medians, median);
+    }
+    if (result == 0) {
+        result = perf_samples_add(&run->per_disk, fault / median);
+    }
+    perf_samples_free(&round);
+    return result;
+}
+
 static int run_round(struct fault_run *run, struct failure *failure)
 {
     struct perf_samples round = {0};
     double limit;
-    int result = measure_limit(run, &limit);
+    int result = perf_fault_limit(run->settings, run->worker, run->settings->write, &limit);
     if (result != 0) {
         return failure_set(failure, result, "A raw limit could not be measured.");
     }
     result = touch_pages(run, run->settings->samples, &round);
     if (result != 0) {
-        perf_target_failed(failure, "Touching pages", result);
+        perf_samples_free(&round);
+        return perf_target_failed(failure, "Touching pages", result);
     }
     double median = perf_percentile(&round, 50);
-    for (size_t i = 0; i < round.count && result == 0; i++) {
-        result = perf_samples_add(&run->touches, round.values[i]);
-    }
-    if (result == 0 && ((result = perf_samples_add(&run->limits, limit)) != 0 ||
-                        (result = perf_samples_add(&run->medians, median)) != 0 ||
-                        (result = perf_samples_add(&run->per_round, median / limit)) != 0)) {
+    if ((result = add_all(&run->touches, &round)) != 0 ||
+        (result = perf_samples_add(&run->limits, limit)) != 0 ||
+        (result = perf_samples_add(&run->medians, median)) != 0 ||
+        (result = perf_samples_add(&run->per_round, median / limit)) != 0) {
         failure_set(failure, result, "There is not enough memory.");
+    } else if ((result = read_disk(run, median)) != 0) {
+        failure_set(failure, result, "The local disk could not be read.");
     }
     perf_samples_free(&round);
     return result;
+}
+
+static int spread(struct perf_report *report, struct perf_row row, const char *metric,
+                  const char *unit, struct perf_samples *rounds)
+{
+    row.unit = unit;
+    snprintf(row.metric, sizeof(row.metric), "%s", metric);
+    return perf_report_spread(report, row, rounds);
+}
+
+static int report_disk(struct fault_run *run, struct perf_report *report, struct perf_row row)
+{
+    if (run->disk == NULL) {
+        return perf_report_why_not(report, row, "random direct read of 4 KiB",
+                                   run->disk_failure.text);
+    }
+    struct perf_row disk = row;
+    disk.trap = disk.lanes = "-";
+    disk.waiting = "block";
+    int result = spread(report, disk, "random direct read of 4 KiB, p50", "us", &run->disk_medians);
+    return result == 0
+               ? spread(report, row, "p50 / direct read, round by round", "1", &run->per_disk)
+               : result;
 }
 
 static int report_rows(struct fault_run *run, struct perf_report *report)
@@ -104,7 +117,7 @@ static int report_rows(struct fault_run *run, struct perf_report *report)
     struct perf_row row = {.test = "fault",
                            .trap = settings->trap_now,
                            .lanes = settings->lanes,
-                           .waiting = "handed",
+                           .waiting = perf_waiting(settings),
                            .unit = "us",
                            .min = (double)NAN,
                            .max = (double)NAN,
@@ -118,18 +131,11 @@ static int report_rows(struct fault_run *run, struct perf_report *report)
         result = perf_report_add(report, &row);
     }
     row.limit = (double)NAN;
-    snprintf(row.metric, sizeof(row.metric), "p50 of a round");
-    if (result == 0) {
-        result = perf_report_spread(report, row, &run->medians);
-    }
-    snprintf(row.metric, sizeof(row.metric), "limit of a round");
-    if (result == 0) {
-        result = perf_report_spread(report, row, &run->limits);
-    }
-    row.unit = "1";
-    snprintf(row.metric, sizeof(row.metric), "p50 / limit, round by round");
-    if (result == 0) {
-        result = perf_report_spread(report, row, &run->per_round);
+    if (result != 0 || (result = spread(report, row, "p50 of a round", "us", &run->medians)) != 0 ||
+        (result = spread(report, row, "limit of a round", "us", &run->limits)) != 0 ||
+        (result = spread(report, row, "p50 / limit, round by round", "1", &run->per_round)) != 0 ||
+        (result = report_disk(run, report, row)) != 0) {
+        return result;
     }
     double faults = (double)(run->after.faults_read + run->after.faults_write) -
                     (double)(run->before.faults_read + run->before.faults_write);
@@ -137,7 +143,7 @@ static int report_rows(struct fault_run *run, struct perf_report *report)
     row.value = (double)(run->after.swap_in_reads - run->before.swap_in_reads) / faults;
     row.min = row.max = (double)NAN;
     snprintf(row.metric, sizeof(row.metric), "read for a fault");
-    return result == 0 ? perf_report_add(report, &row) : result;
+    return perf_report_add(report, &row);
 }
 
 static int run_rounds(struct fault_run *run, struct perf_report *report, struct failure *failure)
@@ -157,6 +163,14 @@ static int run_rounds(struct fault_run *run, struct perf_report *report, struct 
     if (result == 0 && (result = report_rows(run, report)) != 0) {
         failure_set(failure, result, "There is not enough memory.");
     }
+    if (result == 0) {
+        struct perf_distribution all[] = {
+            {run->settings->write ? "a store's fault" : "a load's fault", &run->touches},
+            {"a direct read from the local disk", &run->reads}};
+        result = perf_plot_distributions(run->settings, "Random touches of 4 KiB", all,
+                                         run->disk != NULL ? 2 : 1,
+                                         perf_percentile(&run->limits, 50), failure);
+    }
     return result;
 }
 
@@ -168,11 +182,14 @@ int perf_fault(const struct perf_settings *settings, struct perf_worker *worker,
     if (result != 0) {
         return result;
     }
+    (void)perf_disk_create(settings, &run.disk, &run.disk_failure);
     result = run_rounds(&run, report, failure);
     perf_target_close(&run.target);
-    perf_samples_free(&run.touches);
-    perf_samples_free(&run.limits);
-    perf_samples_free(&run.medians);
-    perf_samples_free(&run.per_round);
+    perf_disk_destroy(&run.disk);
+    struct perf_samples *all[] = {&run.touches,   &run.reads,        &run.limits,  &run.medians,
+                                  &run.per_round, &run.disk_medians, &run.per_disk};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        perf_samples_free(all[i]);
+    }
     return result;
 }

@@ -17,7 +17,7 @@ struct metric {
     struct perf_question question;
     struct perf_samples rounds;
 };
-enum { METRICS_MAX = 32 };
+enum { METRICS_MAX = 48 };
 struct metrics {
     struct metric list[METRICS_MAX];
     size_t count;
@@ -39,7 +39,7 @@ static struct metric *add(struct metrics *metrics, const char *name, enum perf_k
     return metric;
 }
 
-static void add_wire(struct metrics *metrics, uint32_t samples)
+static void add_wire(struct metrics *metrics, const struct perf_settings *settings)
 {
     static const struct {
         const char *name;
@@ -48,14 +48,18 @@ static void add_wire(struct metrics *metrics, uint32_t samples)
                    {"TCP round trip, 4 KiB answer", 4 << 10, 1},
                    {"TCP round trip, 64 KiB answer", 64 << 10, 4},
                    {"TCP round trip, 1 MiB answer", 1 << 20, 16}};
-    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
-        add(metrics, answers[i].name, PERF_WIRE, samples / answers[i].divisor + 1, answers[i].bytes)
-            ->row.waiting = "block";
+    for (size_t i = 0; i < 2 * sizeof(answers) / sizeof(answers[0]); i++) {
+        uint32_t count = (uint32_t)settings->samples / answers[i / 2].divisor + 1;
+        struct metric *metric =
+            add(metrics, answers[i / 2].name, PERF_WIRE, count, answers[i / 2].bytes);
+        metric->question.spin_us = i % 2 == 0 ? 0 : PERF_SPIN_US;
+        metric->row.waiting = i % 2 == 0 ? "block" : "spin";
     }
 }
 
-static void add_ciphers(struct metrics *metrics, uint32_t samples)
+static void add_ciphers(struct metrics *metrics, const struct perf_settings *settings)
 {
+    uint32_t samples = (uint32_t)settings->samples;
     static const char *const names[] = {"", "AES-256-GCM", "ChaCha20-Poly1305"};
     for (uint32_t suite = NOISE_AESGCM; suite <= NOISE_CHACHAPOLY; suite++) {
         if (!noise_suite_available((enum noise_suite)suite)) {
@@ -72,28 +76,54 @@ static void add_ciphers(struct metrics *metrics, uint32_t samples)
         }
         char name[64];
         snprintf(name, sizeof(name), "%s stream, 1 MiB answer", names[suite]);
-        struct metric *stream = add(metrics, name, PERF_STREAM, samples / 16 + 1, 1 << 20);
-        stream->question.suite = suite;
-        stream->row.waiting = "block";
+        for (int upload = 0; upload < 2; upload++) {
+            snprintf(name, sizeof(name), "%s %s 1 MiB", names[suite],
+                     upload ? "upload," : "stream, answers of");
+            struct metric *stream =
+                add(metrics, name, upload ? PERF_UPLOAD : PERF_STREAM, samples / 16 + 1, 1 << 20);
+            stream->question.suite = suite;
+            stream->question.spin_us = perf_spins(settings) ? PERF_SPIN_US : 0;
+            stream->row.waiting = perf_spins(settings) ? "spin" : "block";
+        }
     }
 }
 
+static void add_trap(struct metrics *metrics, const char *name, const char *trap,
+                     const struct perf_question *question)
+{
+    struct metric *metric = add(metrics, name, PERF_TRAP, question->count, 0);
+    metric->row.trap = trap;
+    metric->row.waiting = question->handed ? "handed" : "direct";
+    metric->question = *question;
+}
+
+// The four of mprotect last: add_fill_ratios() looks for them there.
 static void add_traps(struct metrics *metrics, uint32_t samples)
 {
-    static const struct {
-        const char *trap, *waiting;
-        uint32_t fill, handed;
-    } traps[] = {{"mprotect/alias", "direct", PERF_FILL_ALIAS, 0},
-                 {"mprotect/pwrite", "direct", PERF_FILL_PWRITE, 0},
-                 {"mprotect/alias", "handed", PERF_FILL_ALIAS, 1},
-                 {"mprotect/pwrite", "handed", PERF_FILL_PWRITE, 1}};
-    for (size_t i = 0; i < sizeof(traps) / sizeof(traps[0]); i++) {
-        struct metric *metric =
-            add(metrics, "fill and evict, 4 KiB, random", PERF_TRAP, samples, 0);
-        metric->row.trap = traps[i].trap;
-        metric->row.waiting = traps[i].waiting;
-        metric->question.fill = traps[i].fill;
-        metric->question.handed = traps[i].handed;
+    static const char cycle[] = "fill and evict, 4 KiB, random";
+    static const char stores[] = "the same with stores, dirty victims";
+    struct perf_region try;
+    struct perf_question question = {.kind = PERF_TRAP, .count = samples};
+    if (perf_region_create(&try, PERF_TRAP_UFFD, 16) == 0) {
+        perf_region_destroy(&try);
+        question.trap = PERF_TRAP_UFFD;
+        question.fill = PERF_FILL_ALIAS;
+        add_trap(metrics, cycle, "uffd/alias", &question);
+        question.fill = PERF_FILL_PWRITE;
+        add_trap(metrics, cycle, "uffd/pwrite", &question);
+        question.write = 1;
+        add_trap(metrics, stores, "uffd/pwrite", &question);
+        question.write = 0;
+    }
+    question.trap = PERF_TRAP_MPROTECT;
+    question.fill = PERF_FILL_PWRITE;
+    question.write = 1;
+    add_trap(metrics, stores, "mprotect/pwrite", &question);
+    question.write = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        question.handed = i / 2;
+        question.fill = i % 2 == 0 ? PERF_FILL_ALIAS : PERF_FILL_PWRITE;
+        add_trap(metrics, cycle, i % 2 == 0 ? "mprotect/alias" : "mprotect/pwrite", &question);
     }
 }
 
@@ -149,10 +179,9 @@ int perf_limit(const struct perf_settings *settings, struct perf_worker *worker,
     if (metrics == NULL) {
         return failure_set(failure, -ENOMEM, "There is not enough memory.");
     }
-    uint32_t samples = (uint32_t)settings->samples;
-    add_wire(metrics, samples);
-    add_ciphers(metrics, samples);
-    add_traps(metrics, samples);
+    add_wire(metrics, settings);
+    add_ciphers(metrics, settings);
+    add_traps(metrics, (uint32_t)settings->samples);
     int result = 0;
     for (size_t round = 0; round < settings->rounds && result == 0; round++) {
         result = run_round(metrics, worker);

@@ -163,7 +163,7 @@ static int report_rows(struct probe_run *run, struct perf_report *report)
     struct perf_row row = {.test = "probe",
                            .trap = run->settings->trap_now,
                            .lanes = run->settings->lanes,
-                           .waiting = "handed",
+                           .waiting = perf_waiting(run->settings),
                            .unit = "ns",
                            .limit = (double)NAN};
     snprintf(row.metric, sizeof(row.metric), "a loop without a probe");

@@ -35,6 +35,14 @@ int perf_report_spread(struct perf_report *report, struct perf_row row, struct p
     return perf_report_add(report, &row);
 }
 
+int perf_report_why_not(struct perf_report *report, struct perf_row row, const char *what,
+                        const char *why)
+{
+    row.value = row.min = row.max = row.limit = (double)NAN;
+    (void)snprintf(row.metric, sizeof(row.metric), "%s: none: %s", what, why);
+    return perf_report_add(report, &row);
+}
+
 void perf_report_free(struct perf_report *report)
 {
     free(report->rows);
@@ -52,11 +60,11 @@ static void print_number(double value, int decimals)
 
 static void print_table(const struct perf_report *report)
 {
-    printf("%-6s %-39s %-16s %-5s %-7s %9s %9s %9s %-6s %9s %9s\n", "test", "metric", "trap",
+    printf("%-7s %-41s %-16s %-5s %-7s %9s %9s %9s %-6s %9s %9s\n", "test", "metric", "trap",
            "lanes", "waiting", "value", "min", "max", "unit", "limit", "ratio");
     for (size_t i = 0; i < report->count; i++) {
         const struct perf_row *row = &report->rows[i];
-        printf("%-6s %-39s %-16s %-5s %-7s", row->test, row->metric, row->trap, row->lanes,
+        printf("%-7s %-41s %-16s %-5s %-7s", row->test, row->metric, row->trap, row->lanes,
                row->waiting);
         print_number(row->value, 2);
         print_number(row->min, 2);

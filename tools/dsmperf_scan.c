@@ -8,10 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "rpc/limits.h"
 #include "tools/dsmperf_target.h"
-
-enum { STREAM_ANSWERS = 128 };
 
 struct scan_run {
     const struct perf_settings *settings;
@@ -19,26 +16,6 @@ struct scan_run {
     struct perf_target target;
     struct perf_samples rates, limits, ratios, runs; // one of each round
 };
-
-static int measure_limit(struct scan_run *run, double *mb_per_s)
-{
-    struct perf_question question = {.kind = PERF_STREAM,
-                                     .count = STREAM_ANSWERS,
-                                     .request = 64,
-                                     .bytes = LIMIT_RUN_BYTES,
-                                     .suite = perf_cipher_suite()};
-    struct perf_samples samples = {0};
-    double total = 0;
-    int result = perf_worker_ask(run->worker, &question, &samples);
-    for (size_t i = 0; i < samples.count; i++) {
-        total += samples.values[i];
-    }
-    if (result == 0) {
-        *mb_per_s = (double)samples.count * LIMIT_RUN_BYTES / total; // bytes per us
-    }
-    perf_samples_free(&samples);
-    return result;
-}
 
 static double pass(struct scan_run *run)
 {
@@ -55,7 +32,7 @@ static int run_round(struct scan_run *run, struct failure *failure)
     dsm_statistics before = {.size = sizeof(before)};
     dsm_statistics after = {.size = sizeof(after)};
     double limit;
-    int result = measure_limit(run, &limit);
+    int result = perf_bulk_limit(run->settings, run->worker, PERF_STREAM, &limit);
     if (result != 0) {
         return failure_set(failure, result, "A raw limit could not be measured.");
     }
@@ -82,7 +59,7 @@ static int report_rows(struct scan_run *run, struct perf_report *report)
     struct perf_row row = {.test = "scan",
                            .trap = run->settings->trap_now,
                            .lanes = run->settings->lanes,
-                           .waiting = "handed",
+                           .waiting = perf_waiting(run->settings),
                            .unit = "MB/s",
                            .limit = perf_percentile(&run->limits, 50)};
     snprintf(row.metric, sizeof(row.metric), "cold, sequential");

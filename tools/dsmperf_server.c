@@ -67,7 +67,7 @@ static int make_keys(struct perf_server *server, struct failure *failure)
 
 // In the child; returns only on failure.
 static void execute(const char *program, const struct perf_server *server, uint64_t capacity,
-                    int fd)
+                    const char *spin, int fd)
 {
     char store[320], key[320], authorized[320], size[32], ready[16];
     snprintf(store, sizeof(store), "%s/store", server->directory);
@@ -79,7 +79,7 @@ static void execute(const char *program, const struct perf_server *server, uint6
     fcntl(fd, F_SETFD, 0);
     execl(program, program, "--store", store, "--capacity", size, "--listen", "127.0.0.1:0",
           "--config", "", "--key", key, "--authorized", authorized, "--ready-fd", ready,
-          "--log-level", "warning", (char *)NULL);
+          "--log-level", "warning", spin != NULL ? "--spin" : (char *)NULL, spin, (char *)NULL);
 }
 
 // Reads "READY <port>\n"; the end of the pipe without it means that the server ended.
@@ -107,8 +107,8 @@ static int wait_ready(int fd, struct perf_server *server)
     return 0;
 }
 
-int perf_server_start(const char *program, uint64_t capacity, struct perf_server *server,
-                      struct failure *failure)
+int perf_server_start(const char *program, uint64_t capacity, const char *spin,
+                      struct perf_server *server, struct failure *failure)
 {
     int fds[2];
     *server = (struct perf_server){.pid = -1};
@@ -125,7 +125,7 @@ int perf_server_start(const char *program, uint64_t capacity, struct perf_server
     }
     server->pid = fork();
     if (server->pid == 0) {
-        execute(program, server, capacity, fds[1]);
+        execute(program, server, capacity, spin, fds[1]);
         fprintf(stderr, "dsmperf: %s: %s\n", program, strerror(errno));
         _exit(127);
     }

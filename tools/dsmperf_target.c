@@ -4,6 +4,7 @@
 // unset or --dsmd was given; then its address and keys are given to dsm_open() by its options, and the environment
 // is left alone.
 #include "tools/dsmperf_target.h"
+#include "tools/dsmperf_net.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -31,9 +32,10 @@ int perf_target_beside(const char *name, char *path, size_t bytes)
     return 0;
 }
 
-static int start_server(const struct perf_settings *settings, struct perf_target *target,
-                        struct failure *failure)
+int perf_target_server(const struct perf_settings *settings, uint64_t capacity,
+                       struct perf_target *target, struct failure *failure)
 {
+    *target = (struct perf_target){.server.pid = -1};
     const char *given = getenv("DSM_SERVER");
     if (settings->dsmd == NULL && given != NULL && *given != '\0') {
         return 0;
@@ -47,16 +49,15 @@ static int start_server(const struct perf_settings *settings, struct perf_target
             return failure_set(failure, error, "/proc/self/exe cannot be read: give --dsmd PATH.");
         }
     }
-    int result = perf_server_start(path, 2 * settings->bytes + (UINT64_C(256) << 20),
+    int result = perf_server_start(path, capacity + (UINT64_C(256) << 20), settings->spin,
                                    &target->server, failure);
     target->own_server = result == 0;
     return result;
 }
 
-static int open_session(const struct perf_settings *settings, struct perf_target *target,
-                        struct failure *failure)
+static int open_session(struct perf_target *target, uint64_t bytes, struct failure *failure)
 {
-    dsm_options options = {.size = sizeof(options), .cache_bytes = settings->bytes / CACHE_PART};
+    dsm_options options = {.size = sizeof(options), .cache_bytes = bytes / CACHE_PART};
     if (target->own_server) {
         options.server = target->server.address;
         options.server_key = target->server.server_key;
@@ -66,13 +67,18 @@ static int open_session(const struct perf_settings *settings, struct perf_target
     return result == 0 ? 0 : perf_target_failed(failure, "No session", result);
 }
 
+// Cleaned as often as the cache is full: a victim that is dirty would be written by itself.
 static int fill_segment(struct perf_target *target, struct failure *failure)
 {
-    for (uint64_t page = 0; page < target->pages; page++) {
-        memset((void *)(target->base + page * target->page_bytes), (int)(page % 255) + 1,
-               target->page_bytes);
+    int result = 0;
+    for (uint64_t page = 0; page < target->pages && result == 0;) {
+        uint64_t first = page;
+        for (; page < target->pages && page - first < target->cached_pages; page++) {
+            memset((void *)(target->base + page * target->page_bytes), (int)(page % 255) + 1,
+                   target->page_bytes);
+        }
+        result = dsm_clean(target->segment, (dsm_interval){first, page - first}, NULL);
     }
-    int result = dsm_clean(target->segment, (dsm_interval){0, target->pages}, NULL);
     return result == 0 ? 0 : perf_target_failed(failure, "Cleaning", result);
 }
 
@@ -84,18 +90,14 @@ static void learn_segment(struct perf_target *target)
     target->cached_pages = target->pages / CACHE_PART;
 }
 
-int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
-                     struct failure *failure)
+int perf_target_start(const struct perf_settings *settings, struct perf_target *target,
+                      uint64_t bytes, struct failure *failure)
 {
-    *target = (struct perf_target){.server.pid = -1};
-    int result = start_server(settings, target, failure);
-    if (result == 0) {
-        result = open_session(settings, target, failure);
-    }
+    int result = open_session(target, bytes, failure);
     if (result == 0) {
         snprintf(target->name, sizeof(target->name), "dsmperf/%d-%lld", (int)getpid(),
                  (long long)time(NULL));
-        result = dsm_segment_create(target->session, target->name, settings->bytes, PERF_PAGE_BYTES,
+        result = dsm_segment_create(target->session, target->name, bytes, PERF_PAGE_BYTES,
                                     DSM_EXCLUSIVE, &target->segment);
         if (result != 0) {
             perf_target_failed(failure, "No segment", result);
@@ -104,6 +106,20 @@ int perf_target_open(const struct perf_settings *settings, struct perf_target *t
     if (result == 0) {
         learn_segment(target);
         result = fill_segment(target, failure);
+    }
+    if (result == 0 && perf_spins(settings) && target->own_server) { // as the raw limits are
+        perf_net_place(1, target->server.pid);
+        perf_net_place(0, 0);
+    }
+    return result;
+}
+
+int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
+                     struct failure *failure)
+{
+    int result = perf_target_server(settings, 2 * settings->bytes, target, failure);
+    if (result == 0) {
+        result = perf_target_start(settings, target, settings->bytes, failure);
     }
     if (result != 0) {
         perf_target_close(target);

@@ -21,6 +21,11 @@ struct perf_target {
     uint32_t page_bytes;
 };
 
+// The two steps of perf_target_open(): the server, of which the session may be another process's; the session and its segment.
+int perf_target_server(const struct perf_settings *settings, uint64_t capacity,
+                       struct perf_target *target, struct failure *failure);
+int perf_target_start(const struct perf_settings *settings, struct perf_target *target,
+                      uint64_t bytes, struct failure *failure);
 // 0, or -errno with a sentence; on failure nothing is left behind.
 int perf_target_open(const struct perf_settings *settings, struct perf_target *target,
                      struct failure *failure);

@@ -60,6 +60,7 @@ static int measure(struct perf_wire *wire, struct perf_trap *trap,
     switch (question->kind) {
     case PERF_WIRE:
     case PERF_STREAM:
+    case PERF_UPLOAD:
         return perf_wire_measure(wire, question, samples);
     case PERF_SEAL:
     case PERF_OPEN:

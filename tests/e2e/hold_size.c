@@ -8,6 +8,7 @@
 // crowd: $HOLD_CLIENTS processes with an open session each, which do nothing while the script looks at dsmd. The first of them
 // come before its first look: what they make dsmd take for all is not the cost of one more. $HOLD_KEYS keys take turns.
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -110,7 +111,9 @@ static void come(pid_t *members, long first, long end, int here)
         CHECK(setenv("DSM_KEY_FILE", path, 1) == 0);
         members[i] =
             hold_spawn("member"); // one after the other: a crowd at the door is another test
-        CHECK(read(here, &byte, 1) == 1);
+        struct pollfd arrival = {.fd = here, .events = POLLIN};
+        CHECK(poll(&arrival, 1, AWAIT_SECONDS * 1000) == 1 && read(here, &byte, 1) == 1,
+              "client %ld does not come", i);
     }
 }
 
