@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libdsm/addresses.h"
 #include "libdsm/error.h"
 #include "libdsm/image_api.h"
 #include "libdsm/migrate/pages.h"
@@ -92,11 +93,10 @@ static int map(dsm *session, const struct capsule_segment *from, dsm_segment **s
     error = pager_attach(&session->pager, &s->segment, (void *)(uintptr_t)from->base);
     if (error != 0) {
         free(s);
-        (void)failure_set(failure, error,
-                          error == -EADDRINUSE ? "The addresses of segment %s are in use here."
-                                               : "Segment %s cannot be mapped here.",
-                          from->name);
-        return error;
+        return error == -EADDRINUSE
+                   ? addresses_in_use(from->name, from->base, from->pages * from->page_bytes,
+                                      failure)
+                   : failure_set(failure, error, "Segment %s cannot be mapped here.", from->name);
     }
     segment_link(s);
     *segment = s;

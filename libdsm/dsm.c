@@ -17,6 +17,7 @@
 #include "libdsm/cache_size.h"
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
+#include "libdsm/trap/arena.h"
 
 static struct {
     pthread_mutex_t lock;
@@ -156,6 +157,13 @@ static void put_trap(dsm *session)
     session->trap = NULL;
 }
 
+// What cannot be kept free is left as it is: a segment that needs just that says what lies there.
+static void keep_addresses(const struct settings *s)
+{
+    const uint64_t most = LIMIT_BASE_HIGH - LIMIT_BASE_LOW;
+    (void)arena_get(LIMIT_BASE_LOW, s->arena_bytes < most ? s->arena_bytes : most);
+}
+
 static int start(dsm *session, struct failure *failure)
 {
     struct pager_options options = pager_options_of(&session->settings);
@@ -226,8 +234,12 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     error = error != 0 ? error : check_settings(&session->settings, failure);
     error = error != 0 ? error : get_trap(session, failure);
     error = error != 0 ? error : show_counters(session, failure);
-    error = error != 0 ? error : start(session, failure);
+    if (error == 0) {
+        keep_addresses(&session->settings);
+        error = start(session, failure);
+    }
     if (error != 0) {
+        arena_put();
         put_trap(session);
         stat_page_destroy(&session->page);
         (void)munmap(session, sizeof *session);
@@ -314,6 +326,7 @@ DSM_API int dsm_close(dsm *session)
     pager_stop(&session->pager);
     session_stop(&session->session);
     put_trap(session);
+    arena_put();
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
     allocations_clear(&session->allocations);

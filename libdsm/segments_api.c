@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libdsm/addresses.h"
 #include "libdsm/backing/control_image.h"
 #include "libdsm/error.h"
 #include "libdsm/session_api.h"
@@ -159,9 +160,7 @@ int segment_attach(dsm *session, const char *name, const struct control_segment 
         (void)control_close(&session->session, info->id, NULL);
         free(s);
         if (error == -EADDRINUSE) {
-            (void)failure_set(failure, 0,
-                              "The segment's addresses (from %#llx) are in use in this process.",
-                              (unsigned long long)info->base);
+            (void)addresses_in_use(name, info->base, info->bytes, failure);
         } else if (error == -EAGAIN) {
             (void)failure_set(
                 failure, 0,

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "libdsm/sync/futex.h"
+#include "libdsm/trap/arena.h"
 #include "libdsm/trap/trap_frames.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -45,17 +46,12 @@ static void advise(void *at, uint64_t bytes)
 
 static int map_program_view(struct trap_view *view, void *base, int access)
 {
-    void *at = mmap(base, view->bytes, access, MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE,
-                    view->memfd, 0);
-    if (at == MAP_FAILED) {
-        return errno == EEXIST ? -EADDRINUSE : -errno;
+    int error = arena_map(base, view->bytes, access, view->memfd);
+    if (error != 0) {
+        return error;
     }
-    if (at != base) { // a kernel that does not know the flag
-        (void)munmap(at, view->bytes);
-        return -EADDRINUSE;
-    }
-    view->base = at;
-    advise(at, view->bytes);
+    view->base = base;
+    advise(base, view->bytes);
     return 0;
 }
 
@@ -75,7 +71,7 @@ static int map_other_door(struct trap_view *view)
 void trap_frames_detach(struct trap_view *view)
 {
     if (view->base != NULL) {
-        (void)munmap(view->base, view->bytes);
+        arena_unmap(view->base, view->bytes);
     }
     if (view->contents != NULL) {
         (void)munmap((void *)(uintptr_t)view->contents, view->bytes);

@@ -31,3 +31,15 @@ foreach(role samples whole lost)
 endforeach()
 set_property(TEST vm.EncapState.samples APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)
 set_property(TEST vm.EncapState.lost APPEND PROPERTY ENVIRONMENT DSM_FAULT_TIMEOUT=1500)
+
+# The addresses of segments. Sanitizers have maps of their own of the addresses.
+if(DSM_SANITIZE STREQUAL "")
+  add_executable(hold_arena ${migrate_folder}/hold_arena.c ${migrate_folder}/hold_rig.c)
+  target_link_libraries(hold_arena PRIVATE dsm Threads::Threads)
+  target_include_directories(hold_arena PRIVATE ${CMAKE_SOURCE_DIR})
+  foreach(role kept taken limited)
+    add_test(NAME e2e.arena.${role} COMMAND ${migrate_folder}/hold.sh hold_arena ${role})
+    set_tests_properties(e2e.arena.${role} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+      ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+  endforeach()
+endif()
