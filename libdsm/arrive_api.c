@@ -20,6 +20,7 @@
 #include "libdsm/image_api.h"
 #include "libdsm/migrate/pages.h"
 #include "libdsm/migrate_owner.h"
+#include "libdsm/stat/probes.h"
 
 struct arrival {
     dsm *session;
@@ -183,6 +184,7 @@ DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_
     struct capsule_facts facts;
     struct capsule *capsule = NULL;
     struct key_identity *identity = NULL;
+    int64_t begun = sync_now();
     int error = image_outside(NULL);
     if (error != 0) {
         return error;
@@ -193,6 +195,9 @@ DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_
     error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, &failure);
     error = error != 0 ? error : capsule_descriptor_end(&descriptor, &failure);
     error = error != 0 ? error : arrive(session, capsule, task, &failure);
+    if (error == 0 && probe_migrate_arrive_on()) {
+        probe_migrate_arrive(task_parts(*task), capsule_bytes(capsule), (u64)(sync_now() - begun));
+    }
     key_identity_destroy(&identity);
     capsule_destroy(&capsule);
     return error != 0 ? image_say(NULL, error, &failure) : 0;

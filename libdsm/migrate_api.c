@@ -26,6 +26,7 @@
 #include "libdsm/error.h"
 #include "libdsm/migrate/image.h"
 #include "libdsm/migrate_owner.h"
+#include "libdsm/stat/probes.h"
 
 int image_say(const dsm_task *task, int error, const struct failure *failure)
 {
@@ -62,15 +63,25 @@ static int image_error(const dsm_task *task, int error)
                      image->failed->name, why);
 }
 
-static void count_freeze(const dsm_task *task)
+// The image is frozen no more: it has left, with a capsule of so many bytes, or goes on here.
+static void count_freeze(const dsm_task *task, uint64_t capsule, int error)
 {
-    STAT_ADD(task->session->counters, migrate_freeze_ns,
-             (uint64_t)(sync_now() - task->image->frozen_ns));
+    struct image *image = task->image;
+    const int64_t now = sync_now();
+    const uint64_t ns = (uint64_t)(now - image->frozen_ns);
+    uint64_t pages = 0, bytes = 0;
+    image->frozen_ns = now; // what it left and was taken back counts from here
+    for (uint32_t i = 0; i < image->count; i++) {
+        pages += image->parts[i].freeze.dirty_pages;
+        bytes += image->parts[i].freeze.dirty_pages * image->parts[i].segment->page_bytes;
+    }
+    STAT_ADD(task->session->counters, migrate_freeze_ns, ns);
+    probe_migrate_leave(image->count, pages, bytes, capsule, ns, error);
 }
 
-static void make_whole(dsm_task *task)
+static void make_whole(dsm_task *task, int why)
 {
-    count_freeze(task);
+    count_freeze(task, 0, why);
     image_thaw(task->image);
     free(task->image);
     task->image = NULL;
@@ -181,7 +192,7 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
     error = image_freeze(task->image);
     if (error != 0) {
         error = image_error(task, error);
-        make_whole(task);
+        make_whole(task, error);
         return error;
     }
     describe(task);
@@ -198,7 +209,8 @@ static void list_parts(const dsm_task *task, dsm_segment *parts[LIMIT_IMAGE_SEGM
     }
 }
 
-static int take_back(dsm_task *task, struct failure *failure)
+// why: an error for which it does not leave, or 0.
+static int take_back(dsm_task *task, int why, struct failure *failure)
 {
     const struct image_request request = request_of(task);
     dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
@@ -206,7 +218,7 @@ static int take_back(dsm_task *task, struct failure *failure)
     int error = owner_take_back(task->session, parts, task_parts(task), &request, failure);
     if (error == 0) {
         task->parked = false;
-        make_whole(task);
+        make_whole(task, why);
     }
     return error;
 }
@@ -217,14 +229,14 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
     const struct image_request request = request_of(task);
     dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
     list_parts(task, parts);
-    owner_set_away(parts, task_parts(task),
-                   true); // a connection that comes again must not open them
-    task->parked = true;  // as far as one can know
+    // A connection that comes again must not open them; and it is parked, as far as one can know.
+    owner_set_away(parts, task_parts(task), true);
+    task->parked = true;
     int error = control_image_park(&task->session->session, &request, task->capsule->token,
                                    seconds * 1000U, "", &answer, failure);
     if (error != 0) {
         struct failure second;
-        (void)take_back(task, &second);
+        (void)take_back(task, error, &second);
         return error;
     }
     task->capsule->facts.expires_ms = answer.expires_unix_ms;
@@ -256,7 +268,7 @@ DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, u
     error = image_settle(task->image);
     if (error != 0) {
         error = image_error(task, error);
-        make_whole(task);
+        make_whole(task, error);
         return error;
     }
     error = park(task, seconds, &failure);
@@ -264,9 +276,10 @@ DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, u
         error = capsule_write(task->capsule, &stream, &failure);
         if (error != 0) {
             struct failure second;
-            (void)take_back(task, &second); // else it stays parked until an abort, or its expiry
+            (void)take_back(task, error,
+                            &second); // else it stays parked until an abort, or its expiry
         } else {
-            count_freeze(task);
+            count_freeze(task, capsule_bytes(task->capsule), 0);
         }
     }
     return error != 0 ? image_say(task, error, &failure) : 0;
@@ -283,10 +296,10 @@ DSM_API int dsm_migrate_abort(dsm_task *task)
         return refuse(task, -EINVAL, "The task is not on its way.");
     }
     if (!task->parked) {
-        make_whole(task);
+        make_whole(task, 0);
         return 0;
     }
-    error = take_back(task, &failure);
+    error = take_back(task, 0, &failure);
     return error != 0 ? image_say(task, error, &failure) : 0;
 }
 

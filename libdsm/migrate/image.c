@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "libdsm/migrate/pages.h"
+#include "libdsm/stat/probes.h"
 
 static int failed_in(struct image *image, const struct image_part *part, int error, uint64_t page)
 {
@@ -69,6 +70,10 @@ static int end_flush(struct image *image, struct image_part *part)
     struct call *flush = part->flush;
     part->flush = NULL;
     int error = pager_call_end(image->pager, flush, &result);
+    if (probe_migrate_flush_on()) {
+        probe_migrate_flush(part->segment->number, part->freeze.dirty_pages,
+                            part->freeze.clean_pages, (u64)(sync_now() - image->frozen_ns), error);
+    }
     return error != 0 ? failed_in(image, part, error, result.failed_page) : 0;
 }
 

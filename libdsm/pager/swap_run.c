@@ -95,6 +95,8 @@ static void count_arrival(const struct swap *s, uint64_t page, uint64_t count)
     bool demanded = s->demand >= page && s->demand - page < count;
     STAT_ADD(s->pager->stat, migrate_faults_after, s->fault && demanded);
     STAT_ADD(s->pager->stat, migrate_bytes_after, count * s->segment->page_bytes);
+    probe_migrate_follow(s->segment->number, page, (uint32_t)count, count * s->segment->page_bytes,
+                         s->fault && demanded);
 }
 
 // Under the lock, page by page or run by run: the frames are filled. Fill, open, wake, in this order.

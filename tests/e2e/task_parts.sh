@@ -29,6 +29,29 @@ segments)
     holds 'backing 35, template 61 pages'
     hold_run stay
     ;;
+probes) # what a tracer adds up by itself is what the library counts
+    command -v bpftrace >/dev/null || skip "needs bpftrace"
+    timeout 60 bpftrace -e 'BEGIN { printf("works\n"); exit(); }' >"$work/traced" 2>&1 || true
+    grep -q '^works$' "$work/traced" || skip "bpftrace does not work here: $(tail -n 1 "$work/traced")"
+    at=usdt:$build/bin/task_parts:dsm
+    bpftrace -e "$at:migrate_flush { @samples = count(); @sum = sum(arg1); @squares = sum(arg1 * arg1);
+            @failed = sum((int32)arg4 != 0); @free = sum(arg2); }
+        $at:migrate_leave { printf(\"left %d %d %d %d %d\\n\", arg0, arg1, arg2, arg3 > 300, (int32)arg5); @frozen = sum(arg4 > 0); }
+        $at:migrate_arrive { printf(\"arrived %d %d %d\\n\", arg0, arg1 > 300, arg2 > 0); }
+        $at:migrate_follow { @pages = sum(arg2); @bytes = sum(arg3); @faults = sum(arg4); }" >"$work/traced" 2>&1 &
+    tracer=$!
+    pids+=("$tracer")
+    wait_until 60 grep -q '^Attaching 4' "$work/traced" || fail "bpftrace does not attach: $(cat "$work/traced")"
+    sleep 2 # it says so before it has
+    hold_run leave
+    hold_run pass
+    kill -INT "$tracer"
+    wait_until 60 ended "$tracer" || fail "bpftrace does not end"
+    for line in 'left 4 7 28672 1 0' 'arrived 4 1 1' 'left 4 1 4096 1 0' '@samples: 8' '@sum: 8' '@squares: 20' \
+        '@failed: 0' '@frozen: 2' '@pages: 10' '@bytes: 40960' '@faults: 10'; do
+        grep -qx "$line" "$work/traced" || fail "not $line: $(cat "$work/traced")"
+    done
+    ;;
 *)
     hold_run "$1"
     ;;
