@@ -281,12 +281,13 @@ static enum wire_status check_copy(const struct catalog_segment *segment,
                        record->name, record->epoch, request->epoch);
 }
 
-// It has the segment open already: fine when it resumes, else a mistake of the program.
+// It has the segment open already: fine when it resumes, or when it did not hear the answer and asks again, in whatever
+// words (the library itself refuses a program that opens twice). For anything else the program is wrong.
 static enum wire_status open_again(const struct catalog_segment *segment, const struct holding *own,
                                    const struct catalog_open_request *request,
                                    struct failure *failure)
 {
-    if (request->epoch == own->epoch && request->write == own->write) {
+    if ((request->epoch == 0 || request->epoch == own->epoch) && request->write == own->write) {
         return WIRE_OK;
     }
     return catalog_say(failure, WIRE_BUSY, "Segment \"%s\" is already open in this process.",

@@ -171,6 +171,15 @@ static int wait_up(struct backing_lane *lane, int64_t deadline)
     return 0;
 }
 
+// What was cut may have been done: of a delete, a restarted server remembers no more than that the segment is gone, and of a
+// close, any server no more than that it is not open.
+static bool was_done(const Dsm__Control *control, int error)
+{
+    return (control->body_case == DSM__CONTROL__BODY_DELETE && error == -ENOENT) ||
+           (control->body_case == DSM__CONTROL__BODY_CLOSE &&
+            error == wire_status_errno(WIRE_NOT_OPEN));
+}
+
 // Takes the control lane, and tries until an answer comes or the time for a failover has passed.
 int control_operate(struct session *session, const Dsm__Control *control,
                     const struct control_result *result, struct failure *failure)
@@ -201,9 +210,7 @@ int control_operate(struct session *session, const Dsm__Control *control,
         again = true;
     }
     backing_give(lane);
-    // A delete that was cut may have been done: a restarted server remembers no more of it than that the segment is gone.
-    bool done_before = again && control->body_case == DSM__CONTROL__BODY_DELETE;
-    return done_before && error == -ENOENT ? 0 : error;
+    return again && was_done(control, error) ? 0 : error;
 }
 
 static int operate(struct session *session, const Dsm__Control *control,
