@@ -130,6 +130,7 @@ static struct pager_options pager_options_of(const struct settings *s)
         .map_limit = (uint32_t)s->map_limit,
         .fill = s->fill == SETTINGS_ALIAS ? TRAP_FILL_ALIAS : TRAP_FILL_PWRITE,
         .laundry = s->laundry == SETTINGS_ON_IS_FIRST,
+        .direct = s->direct == SETTINGS_ON_IS_FIRST && s->fault_lanes == SETTINGS_SOCK,
         .exact = s->exact != 0,
     };
 }

@@ -58,8 +58,9 @@ struct backing_lane {
     uint64_t next_request;      // of the owner
     struct lane *lane;          // the owner's while up, the keeper's while not
     int64_t patience;           // of the owner: 0, or direct until then
-    struct landing landing;     // of the owner: the read's answer that is being taken in
-    bool timed;                 // of the owner: what its requests cost is added to
+    bool leave; // of the owner: the receive that is under way leaves off after this record, too
+    struct landing landing; // of the owner: the read's answer that is being taken in
+    bool timed;             // of the owner: what its requests cost is added to
     struct lane_times times;
     uint64_t down_ns; // of the owner, when timed: waited for the connection
 };
@@ -131,7 +132,7 @@ struct backing_lane *backing_try(struct backing *backing, enum backing_class cla
 void backing_give(struct backing_lane *lane);
 // A lane of BACKING_FAULT for the calling thread itself, up, to every store; NULL at once when there is none, or when others
 // have waited for one too long (LANES_TURN_MS): 64 threads on 4 lanes cannot keep the workers from them. Until `until`
-// receives that have to wait return -EINPROGRESS and lose nothing.
+// receives that have to wait return -EINPROGRESS and lose nothing; so does one whose sink sets `leave`.
 struct backing_lane *backing_direct(struct backing *backing, int64_t until);
 // By the thread that goes on with a lane where a direct one left it: now it may wait.
 void backing_take_over(struct backing_lane *lane);

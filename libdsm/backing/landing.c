@@ -112,6 +112,9 @@ static int land_records(const struct land *l, struct landing *landing)
             return -ENOMEM; // of this machine, not of the server
         }
         deliver(l, landing, landing->page);
+        if (l->lane->leave && landing->left > 0) {
+            return -EINPROGRESS;
+        }
     }
     deliver(l, landing, landing->answer.count); // zeros at the end
     return 0;

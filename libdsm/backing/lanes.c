@@ -158,6 +158,7 @@ static void set_patience(struct backing_lane *lane, int64_t until)
 {
     for (uint32_t i = 0; i == 0 || i < lane->backing->store_count; i++) {
         backing_lane_to(lane, i)->patience = until;
+        backing_lane_to(lane, i)->leave = false;
     }
 }
 

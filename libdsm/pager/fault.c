@@ -84,7 +84,9 @@ struct course { // of one fault
     bool waited;
     bool frozen;        // it slept for a thaw
     bool joined;        // it sleeps for what another one asked for
+    bool tried;         // to fetch for itself
     struct call *ahead; // to queue once the lock is free
+    struct fault_request request;
     struct fault_trace trace;
 };
 
@@ -186,7 +188,10 @@ static enum settled ask(struct segment *segment, uint64_t page, bool write, stru
         .thread = (uint32_t)sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0),
         .page = page,
         .write = write,
+        .planned = course->request.planned,
+        .plan = course->request.plan,
     };
+    course->request.planned = false; // once
     fault_trace_ask(&course->trace, pager, &pager->queue[at]);
     page_set(&segment->table, entry, PAGE_REQUESTED, 0);
     (void)atomic_fetch_add(&pager->queue_word, 1); // woken when the lock is free
@@ -233,7 +238,7 @@ static bool fill_at_once(struct segment *segment, uint64_t page, const struct tr
         .demand = page,
         .demand_write = fault->write,
         .fault = true,
-        .no_io = true,
+        .no_wait = true,
         .deadline = pager_deadline(pager),
     };
     bool filled = pager_swap_in(&swap) == 0;
@@ -247,6 +252,15 @@ static bool can_fill_at_once(struct segment *segment, uint64_t page, const struc
            backing_fate_of(&segment->placement, page) == BACKING_WELL &&
            (!fault->write || may_store(segment, page)) &&
            frames_free(segment->pager) >= segment->page_bytes;
+}
+
+static bool can_fetch(struct segment *segment, uint64_t page, const struct trap_fault *fault)
+{
+    return segment->pager->direct != NULL &&
+           page_state(&segment->table, page_at(&segment->table, page)) == PAGE_BACKING &&
+           !page_has(page_at(&segment->table, page), PAGE_REQUESTED) &&
+           backing_fate_of(&segment->placement, page) == BACKING_WELL &&
+           (!fault->write || may_store(segment, page));
 }
 
 static void sleep_on(struct pager *pager, _Atomic uint32_t *word, const uint64_t *mask,
@@ -300,6 +314,32 @@ static void count_fault(struct segment *segment, const struct trap_fault *fault,
     }
 }
 
+// Under the lock when called, and when it returns false: then a worker is to be asked, or waited for.
+static bool fetch(struct segment *segment, uint64_t page, const struct trap_fault *fault,
+                  struct course *course)
+{
+    struct pager *pager = segment->pager;
+    uint8_t attempts = page_at(&segment->table, page)->attempts;
+    course->tried = true;
+    enum direct_end end = direct_fetch(segment, page, fault->write, &course->request,
+                                       &course->trace, course->deadline);
+    if (end != DIRECT_NOT) {
+        count_fault(segment, fault, true, &course->trace);
+    }
+    if (end == DIRECT_IN) {
+        course->waited = true;
+        return true;
+    }
+    if (end != DIRECT_NOT) {
+        course->waited = true;
+        course->joined = false;
+        course->attempts = attempts;
+        course->request.planned = false;
+    }
+    lock_acquire(&pager->lock);
+    return false;
+}
+
 // One round; true when the verdict is in.
 static bool fault_round(struct segment *segment, uint64_t page, const struct trap_fault *fault,
                         struct course *course, enum trap_verdict *verdict)
@@ -322,6 +362,11 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
             return true;
         }
         lock_acquire(&pager->lock);
+    }
+    if (!course->waited && !course->tried && can_fetch(segment, page, fault) &&
+        fetch(segment, page, fault, course)) {
+        *verdict = TRAP_RESOLVED;
+        return true;
     }
     bool requested = page_has(entry, PAGE_REQUESTED);
     // Who is about to give up asks for nothing that nobody would wait for.
@@ -376,7 +421,8 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
     struct course course; // set field by field: most of the trace is not needed
     course.begun = sync_now();
     course.deadline = deadline_from(pager, course.begun);
-    course.waited = course.joined = course.frozen = false;
+    course.waited = course.joined = course.frozen = course.tried = false;
+    course.request.planned = false;
     fault_trace_begin(&course.trace, course.begun);
     enum trap_verdict verdict;
     while (!fault_round(segment, page, fault, &course, &verdict)) {
@@ -399,101 +445,4 @@ enum trap_verdict pager_fault(const struct trap_fault *fault)
         fault_trace_end(&course.trace, segment, page);
     }
     return verdict;
-}
-
-// ---- the worker's side ----
-
-// How many pages from this one on come with it in one run; under the lock.
-static uint32_t run_length(struct segment *segment, uint64_t page,
-                           const struct read_ahead_plan *plan)
-{
-    uint32_t n = 1;
-    while (plan->stride == 1 && n <= plan->count &&
-           page_state(&segment->table, page_at(&segment->table, page + n)) == PAGE_BACKING) {
-        n++;
-    }
-    if (plan->stride == 1) {
-        read_ahead_trim(&segment->ahead, n - 1);
-    }
-    return n;
-}
-
-// The page's worker is done with it: whatever is left of the request goes, and its waiters look again.
-static void request_done(struct segment *segment, uint64_t page, int error)
-{
-    struct page_entry *entry = page_at(&segment->table, page);
-    if (!page_has(entry, PAGE_REQUESTED)) {
-        return; // went when the page was checked in
-    }
-    if (error != 0) {
-        entry->error = pager_error_code(error);
-        entry->attempts++;
-    }
-    page_set(&segment->table, entry, 0, PAGE_REQUESTED);
-    page_wake(&segment->table, entry);
-}
-
-// True: the request is settled, with its page. What is asked for the page from now on is another request.
-static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
-                              uint32_t run, const struct read_ahead_plan *plan, int64_t picked,
-                              int *error)
-{
-    struct pager *pager = segment->pager;
-    struct swap swap = {
-        .pager = pager,
-        .segment = segment,
-        .page = request->page,
-        .end = request->page + run,
-        .next_page = WIRE_NO_HINT,
-        .demand = request->page,
-        .demand_write = request->write,
-        .fault = true,
-        .plan = *plan,
-        .last_sent = plan->stride != 1 ? prefetch_start : NULL,
-        .request = request,
-        .picked = picked,
-        .class = BACKING_FAULT,
-        .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
-                                                         : pager_deadline(pager),
-    };
-    *error = pager_swap_in(&swap);
-    fault_record_rest(&swap, 2);
-    return swap.demand_settled;
-}
-
-void pager_serve(struct pager *pager, const struct fault_request *request)
-{
-    int64_t picked = sync_now();
-    lock_acquire(&pager->lock);
-    struct segment *segment = pager_use(pager, request->segment);
-    if (segment == NULL) {
-        lock_release(&pager->lock);
-        return;
-    }
-    // Else the segment's place was taken by another one, or the page came otherwise and the request went with it.
-    if (request->page < segment->table.pages &&
-        page_has(page_at(&segment->table, request->page), PAGE_REQUESTED)) {
-        int error = 0;
-        bool settled = false;
-        enum page_state state =
-            page_state(&segment->table, page_at(&segment->table, request->page));
-        if (!segment->frozen && (state == PAGE_BACKING ||
-                                 state == PAGE_UNDEFINED)) { // else it came with another page's run
-            // Pages without contents are dear to guess at: each takes memory, none saves a request.
-            struct read_ahead_plan plan = {.stride = 1};
-            uint32_t run = 1;
-            if (state == PAGE_BACKING) {
-                plan = prefetch_plan(segment, request->thread, request->page);
-                run = run_length(segment, request->page, &plan);
-            }
-            lock_release(&pager->lock);
-            settled = swap_in_for_fault(segment, request, run, &plan, picked, &error);
-            lock_acquire(&pager->lock);
-        }
-        if (!settled) {
-            request_done(segment, request->page, error);
-        }
-    }
-    pager_leave(segment);
-    lock_release(&pager->lock);
 }

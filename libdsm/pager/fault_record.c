@@ -142,6 +142,20 @@ void fault_trace_slept(struct fault_trace *trace, struct pager *pager)
     trace->parts.wake_ns += time_between(record->settled, now);
 }
 
+void fault_trace_did(struct fault_trace *trace, struct pager *pager)
+{
+    if (!trace->on || trace->record == 0) {
+        return;
+    }
+    struct fault_record *record = &pager->records[trace->record - 1];
+    if (record->ticket == trace->ticket && record->done) {
+        record->asked = false;
+        trace->record = 0;
+        trace->run = record->run;
+        add_parts(&trace->parts, &record->parts);
+    }
+}
+
 void fault_trace_end(struct fault_trace *trace, const struct segment *segment, uint64_t page)
 {
     if (!trace->on) {

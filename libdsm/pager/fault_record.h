@@ -76,6 +76,8 @@ void fault_trace_count(struct fault_trace *trace, const uint32_t counted[DSM_SWA
 // Before each sleep; and at the beginning of the round after it (L).
 void fault_trace_sleep(struct fault_trace *trace);
 void fault_trace_slept(struct fault_trace *trace, struct pager *pager);
+// (L) The thread itself did what it asked for.
+void fault_trace_did(struct fault_trace *trace, struct pager *pager);
 // Fires the probe. Not under the lock.
 void fault_trace_end(struct fault_trace *trace, const struct segment *segment, uint64_t page);
 

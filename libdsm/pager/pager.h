@@ -33,6 +33,7 @@ enum {
         1000, // how long a delivered page waits for its thread before it may be a victim
     PAGER_MOST_WORKERS = 32,
     PAGER_CALL_WORKERS = 2,
+    PAGER_DIRECT_MS = 20, // how long a thread stays in its handler for an answer
 };
 
 struct segment {
@@ -64,6 +65,8 @@ struct fault_request {
     uint32_t thread; // that asks
     bool write;
     uint64_t page;
+    bool planned; // by the thread itself
+    struct read_ahead_plan plan;
 };
 
 enum call_kind {
@@ -100,9 +103,12 @@ struct pager_options {
     enum trap_fill fill;
     const struct trap_ops *trap; // NULL: trap_mprotect_ops
     bool laundry;
+    bool direct;                   // the lanes of faults have patience: a thread fetches for itself
     bool exact;                    // no second chance, no limit to pins
     struct latency *fault_latency; // of faults that waited; or NULL
 };
+
+struct direct; // direct.c: a fault whose thread fetches for itself, by the number of its lane
 
 struct pager {
     struct lock lock;
@@ -136,7 +142,9 @@ struct pager {
     struct call calls[PAGER_CALLS];
     struct fault_record records[FAULT_RECORDS]; // (L)
     uint32_t record_hand;                       // (L)
-    pthread_t threads[PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 2];
+    struct direct *direct;                      // for each lane of faults; NULL: none
+    uint32_t direct_count;
+    pthread_t threads[2 * PAGER_MOST_WORKERS + PAGER_CALL_WORKERS + 2];
     uint32_t thread_count;
 };
 
@@ -198,19 +206,24 @@ struct swap {
     bool fault;
     bool prefetch;               // into free frames only; counted by itself
     struct read_ahead_plan plan; // beside the demanded page, or for nobody yet; count 0: nothing
-    bool no_io;                  // give up with -EAGAIN before any request is sent
+    bool
+        no_wait; // in a handler: give up with -EAGAIN before anything that has to be waited for but the lane's answers
     enum backing_class class;
     int64_t deadline;
     // The last request has left, its answer is not in; or NULL.
     void (*last_sent)(struct swap *swap);
     // the room's own
-    struct backing_lane *lane;
+    struct backing_lane *lane; // or the caller's, before
     uint64_t base;
     uint64_t frame_awaited; // the page that last waited for a frame, + 1: it counts once
     uint32_t count;
     uint32_t pieces; // of the run in hand: physical runs
+    bool keep_lane;  // it is the caller's
     bool skipping;
-    bool last; // the run in hand is the last
+    bool last;                                 // the run in hand is the last
+    struct backing_run runs[LIMIT_RUN_PIECES]; // physical ones, under way
+    uint32_t run_count, run_next;
+    bool unfinished; // the lane's patience ended before the answer was in
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
@@ -231,7 +244,10 @@ struct swap {
 #define SWAP_ADD(swap, name, n)                                                                    \
     (STAT_ADD((swap)->stat, swap_in_##name, n),                                                    \
      (void)((swap)->counted[SWAP_COUNT_##name] += (uint32_t)(n)))
+// -EINPROGRESS (no_wait): the request has left, and the lane's patience ended. Everything is as it was then; swap and lane are another
+// thread's, which goes on with swap_in_rest.
 int pager_swap_in(struct swap *swap);
+int pager_swap_in_rest(struct swap *swap);
 
 // ---- clean.c ----
 struct clean {
@@ -306,6 +322,28 @@ void pager_serve(struct pager *pager, const struct fault_request *request);
 int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, const uint64_t *mask,
                     bool wake_worker);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
+
+// (L) A fault's run: how many pages from this one on come with it.
+uint32_t pager_run_length(struct segment *segment, uint64_t page,
+                          const struct read_ahead_plan *plan);
+
+// ---- direct.c ----
+enum direct_end {
+    DIRECT_NOT,    // nothing was done: ask a worker
+    DIRECT_IN,     // the page is in
+    DIRECT_LEFT,   // a worker goes on with it
+    DIRECT_FAILED, // as a worker's failure is told: in the page's entry
+};
+// Under the lock when called; not when it returns. The page is on backing, and its fate is well.
+enum direct_end direct_fetch(struct segment *segment, uint64_t page, bool write,
+                             struct fault_request *request, struct fault_trace *trace,
+                             int64_t deadline);
+int direct_start(struct pager *pager); // memory, before any thread
+void direct_stop(struct pager *pager); // wakes who goes on with what threads left
+void direct_free(struct pager *pager); // when no thread is left
+// The thread that goes on with what is left in lane number i of those of faults: its argument, or NULL.
+struct direct *direct_of(struct pager *pager, uint32_t i);
+void *direct_go_on(void *direct);
 
 // ---- prefetch.c ----
 // (L) What is to come with this page, for which a thread waits.

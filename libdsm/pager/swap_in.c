@@ -134,7 +134,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         return step;
     }
     if (read && s->lane == NULL) {
-        step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
+        step.outcome = s->no_wait ? IN_NO_IO : IN_NEED_LANE;
         return step;
     }
     if (!room_to_spare(s)) {
@@ -146,7 +146,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
     if (claim == CLAIM_NONE) {
         step.outcome = s->claims.count == PAGER_BATCH ? IN_BATCH_FULL
                        : optional(s)                  ? IN_FAR_ENOUGH
-                       : s->no_io                     ? IN_NO_IO
+                       : s->no_wait                   ? IN_NO_IO
                                                       : IN_WAIT_FRAME;
         return step;
     }
@@ -155,8 +155,8 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         step.outcome = IN_FAR_ENOUGH;
         return step;
     }
-    if (step.dirty && s->lane == NULL) {
-        step.outcome = s->no_io ? IN_NO_IO : IN_NEED_LANE;
+    if (step.dirty && (s->lane == NULL || s->no_wait)) {
+        step.outcome = s->no_wait ? IN_NO_IO : IN_NEED_LANE;
         return step;
     }
     if ((s->flags & DSM_PIN) != 0) {
@@ -310,6 +310,11 @@ static bool take_read(struct swap *s, const struct step *step)
         placement_full(&s->segment->placement, s->page, s->pieces)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
     }
+    if (s->unfinished) { // no_wait: the page in hand is one beside the touched one
+        page_back(s, 0);
+        s->end = s->page;
+        return false;
+    }
     if (s->error != 0) {
         if (step->dirty) {
             victim_back(s, step->victim);
@@ -387,12 +392,17 @@ static bool turn(struct swap *s)
     case IN_NO_READ:
         return take_no_read(s, &step);
     case IN_FAULT: // pages before it are in, before it is raised
+        if (s->no_wait && optional(s)) {
+            s->error = 0;
+            s->end = s->page;
+            return false;
+        }
         s->error = 0;
         swap_flush(s, WIRE_NO_HINT);
         swap_fail(s, error, s->segment, s->page);
         return false;
     case IN_WAIT_PAGE:
-        if (s->no_io) { // in a handler, where a wait must let signals in
+        if (s->no_wait) { // in a handler, where a wait must let signals in
             s->error = -EAGAIN;
             return false;
         }
@@ -417,6 +427,19 @@ static bool turn(struct swap *s)
     }
 }
 
+// Nothing is checked out any more.
+static int finish(struct swap *s)
+{
+    swap_let_go(s);
+    if (s->error != 0) {
+        swap_undo_pins(s);
+    }
+    if (s->error == -EAGAIN) { // it will be made with I/O
+        SWAP_ADD(s, calls, -1);
+    }
+    return s->error;
+}
+
 int pager_swap_in(struct swap *s)
 {
     s->stat = s->prefetch ? &s->pager->unseen : s->pager->stat;
@@ -433,19 +456,20 @@ int pager_swap_in(struct swap *s)
             s->page++;
         }
     }
-    if (s->error == 0) {
+    if (s->error == 0 && !s->unfinished) {
         s->last = true;
         if (s->count == 0 && s->last_sent != NULL) {
             s->last_sent(s);
         }
         swap_flush(s, s->next_page);
     }
-    swap_let_go(s);
-    if (s->error != 0) {
-        swap_undo_pins(s);
-    }
-    if (s->error == -EAGAIN) { // it will be made with I/O
-        SWAP_ADD(s, calls, -1);
-    }
-    return s->error;
+    return s->unfinished ? -EINPROGRESS : finish(s);
+}
+
+int pager_swap_in_rest(struct swap *s)
+{
+    s->no_wait = s->unfinished = false;
+    backing_take_over(s->lane);
+    swap_take_in_runs(s);
+    return finish(s);
 }

@@ -115,13 +115,11 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         INVARIANT(entry->frame != FRAME_NONE);
         page_move(&segment->table, page + i, PAGE_RESIDENT);
         uint32_t set = unbacked ? PAGE_UNBACKED : 0;
-        if (s->no_io) {
-            // the thread that wants it is this one
-        } else if (s->demand == page + i && page_has(entry, PAGE_WAITERS)) {
-            set |= PAGE_WANTED;
-            entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
-        } else if (s->plan.count > 0 && s->demand != page + i) {
+        if (s->plan.count > 0 && s->demand != page + i) {
             set |= came_ahead(s, page + i);
+        } else if (s->demand == page + i && !s->no_wait && page_has(entry, PAGE_WAITERS)) {
+            set |= PAGE_WANTED; // no_wait: the thread that wants it is this one
+            entry->delivered_ms = (uint32_t)(sync_now() / 1000000);
         }
         // What was killed is undefined, whatever was stored into it before.
         uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED | PAGE_DEFINED : 0;
@@ -227,6 +225,11 @@ static void sink_deliver(void *context, uint64_t page, uint32_t count)
     if (s->prefetch && s->plan.count == 0) {
         STAT_ADD(s->pager->stat, prefetched_pages, count);
     }
+    if (s->no_wait && s->demand_settled) { // what is left of a long run lands behind the thread
+        const struct backing_run *run = &s->runs[s->run_next];
+        backing_lane_to(s->lane, run->store)->leave =
+            run->page + run->count - page - count > DIRECT_REST_PAGES;
+    }
 }
 
 static const struct backing_sink swap_sink = {
@@ -236,6 +239,10 @@ void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end)
 {
     int error =
         backing_read_receive(backing_lane_to(s->lane, run->store), run, &swap_sink, s, s->deadline);
+    if (error == -EINPROGRESS) {
+        s->unfinished = true;
+        return;
+    }
     if (probe_run_deliver_on()) {
         probe_run_deliver(s->segment->number, run->page, run->done, run->bytes,
                           (u64)(sync_now() - run->begun), error, run->store);
@@ -266,40 +273,51 @@ void swap_tell_request(const struct swap *s, const struct backing_run *run)
                                   : 1);
 }
 
+// In the order of their pages, so the lowest failed page is named, and what other stores have of the pages after it is in.
+void swap_take_in_runs(struct swap *s)
+{
+    for (; s->run_next < s->run_count; s->run_next++) {
+        bool last = s->run_next + 1 == s->run_count;
+        uint64_t end = last ? s->base + s->count : s->runs[s->run_next + 1].page;
+        swap_take_in(s, &s->runs[s->run_next], end);
+        if (s->unfinished) {
+            return;
+        }
+    }
+    s->count = 0;
+}
+
 // Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock. Broken between
-// stores, all its pieces leave first; they are taken in by their pages' order, so the lowest failed page is named, and what
-// other stores have of the pages after it is in.
+// stores, all its pieces leave first.
 void swap_flush(struct swap *s, uint64_t hint)
 {
-    if (s->count == 0) {
+    if (s->count == 0 || s->unfinished) {
         return;
     }
     const struct backing_run whole = {.page = s->base, .count = s->count, .hint = hint};
-    struct backing_run runs[LIMIT_RUN_PIECES];
-    uint32_t n = backing_break(&s->segment->placement, &whole, runs);
+    uint32_t n = backing_break(&s->segment->placement, &whole, s->runs);
+    s->run_count = n;
+    s->run_next = 0;
     SWAP_ADD(s, virtual_runs, 1);
     SWAP_ADD(s, physical_runs, n);
     for (uint32_t i = 0; i < n; i++) {
-        struct backing_lane *lane = backing_lane_to(s->lane, runs[i].store);
-        time_demand(s, lane, &runs[i]);
-        backing_read_send(lane, &runs[i], s->deadline);
-        swap_tell_request(s, &runs[i]);
+        struct backing_lane *lane = backing_lane_to(s->lane, s->runs[i].store);
+        time_demand(s, lane, &s->runs[i]);
+        backing_read_send(lane, &s->runs[i], s->deadline);
+        swap_tell_request(s, &s->runs[i]);
     }
     if (s->last && s->last_sent != NULL) {
         s->last_sent(s);
     }
     frames_discard(s->pager, &s->claims);
-    for (uint32_t i = 0; i < n; i++) {
-        swap_take_in(s, &runs[i], i + 1 < n ? runs[i + 1].page : s->base + s->count);
-    }
-    s->count = 0;
+    swap_take_in_runs(s);
 }
 
 void swap_let_go(struct swap *s) // of everything, before a wait
 {
     swap_flush(s, WIRE_NO_HINT);
     frames_settle(s->pager, &s->claims);
-    if (s->lane != NULL) {
+    if (s->lane != NULL && !s->keep_lane) {
         backing_give(s->lane);
         s->lane = NULL;
     }

@@ -6,6 +6,8 @@
 
 #include "libdsm/pager/pager.h"
 
+enum { DIRECT_REST_PAGES = 16 }; // of a run: more are left to another thread
+
 // (L) One pin of the page, for this call. -ENOMEM: too many are pinned; -EOVERFLOW.
 int swap_pin(struct swap *s, struct page_entry *entry);
 void swap_undo_pins(struct swap *s); // of the pages before the one in hand
@@ -15,6 +17,8 @@ bool swap_check_out(struct swap *s);
 void swap_tell_request(const struct swap *s, const struct backing_run *run); // it was sent
 // Its answer; the pages that do not come, up to `end`, are given back.
 void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end);
+// Of all runs under way that are not in yet. no_wait: s->unfinished when it would have to wait.
+void swap_take_in_runs(struct swap *s);
 // (L) The frames are filled: resident, opened, waiters woken.
 void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
 void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page

@@ -311,9 +311,9 @@ static uint32_t map_limit(uint32_t wanted)
     return wanted != 0 && wanted < limit ? wanted : (uint32_t)limit;
 }
 
-static int start_thread(struct pager *pager, void *(*run)(void *))
+static int start_thread(struct pager *pager, void *(*run)(void *), void *argument)
 {
-    int error = -pthread_create(&pager->threads[pager->thread_count], NULL, run, pager);
+    int error = -pthread_create(&pager->threads[pager->thread_count], NULL, run, argument);
     pager->thread_count += error == 0;
     return error;
 }
@@ -330,16 +330,20 @@ static int start_threads(struct pager *pager)
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
     for (uint32_t i = 0; i < pager->options.fault_workers && error == 0; i++) {
-        error = start_thread(pager, serve_faults);
+        error = start_thread(pager, serve_faults, pager);
     }
     for (int i = 0; i < PAGER_CALL_WORKERS && error == 0; i++) {
-        error = start_thread(pager, serve_calls);
+        error = start_thread(pager, serve_calls, pager);
     }
     if (error == 0) {
-        error = start_thread(pager, serve_prefetches);
+        error = start_thread(pager, serve_prefetches, pager);
     }
     if (error == 0 && pager->options.laundry) {
-        error = start_thread(pager, laundry_run);
+        error = start_thread(pager, laundry_run, pager);
+    }
+    for (uint32_t i = 0; i < pager->direct_count && error == 0; i++) {
+        struct direct *direct = direct_of(pager, i);
+        error = direct != NULL ? start_thread(pager, direct_go_on, direct) : 0;
     }
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
@@ -371,7 +375,8 @@ int pager_start(struct pager *pager, const struct pager_options *options, struct
         return -ENOMEM;
     }
     replacement_start(&pager->replacement, table, (uint32_t)frames);
-    int error = start_threads(pager);
+    int error = options->direct ? direct_start(pager) : 0;
+    error = error != 0 ? error : start_threads(pager);
     if (error != 0) {
         pager_stop(pager);
         return error;
@@ -390,8 +395,10 @@ void pager_stop(struct pager *pager)
         (void)atomic_fetch_add(words[i], 1);
         sync_wake(words[i], INT_MAX);
     }
+    direct_stop(pager);
     for (uint32_t i = 0; i < pager->thread_count; i++) {
         (void)pthread_join(pager->threads[i], NULL);
     }
+    direct_free(pager);
     (void)munmap(pager->replacement.frames, pager->replacement.room * sizeof(struct frame));
 }

@@ -13,6 +13,9 @@ if(TARGET dsm_core)
     add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c
                   ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
                   LIBRARIES dsm_core)
+    # Threads that fetch for themselves, and the workers that go on.
+    add_test(NAME unit.${part}.direct COMMAND unit_${part})
+    set_tests_properties(unit.${part}.direct PROPERTIES TIMEOUT 200 ENVIRONMENT DSM_DIRECT=on)
   endforeach()
   # Several stores, by Cedar's name for what they try.
   add_executable(vm_placement ${CMAKE_CURRENT_LIST_DIR}/pager_placement.c

@@ -159,6 +159,7 @@ void rig_start(const struct rig_options *options)
         .map_limit = o->map_limit,
         .fill = o->fill,
         .trap = o->trap,
+        .direct = getenv("DSM_DIRECT") != NULL,
         .laundry = o->laundry,
         .exact = !o->second_chance,
     };

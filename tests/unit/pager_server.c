@@ -166,6 +166,18 @@ static int send_counted(struct lane *lane, const struct wire_header *header,
     return error;
 }
 
+// As a lane_sock with nothing to read: a held answer ends the owner's patience.
+static int receive_patiently(struct lane *lane, struct wire_header *header, int64_t deadline)
+{
+    while (lane->patience != LANE_NO_DEADLINE && atomic_load(&rig.hold) != 0) {
+        if (sync_now() >= lane->patience) {
+            return -EINPROGRESS;
+        }
+        (void)sync_wait(&rig.hold, 1, lane->patience);
+    }
+    return loop->receive(lane, header, deadline);
+}
+
 static void connect_lane(struct backing_lane *lane)
 {
     lane_destroy(&lane->lane);
@@ -225,6 +237,7 @@ void rig_server_start(void)
     loop = any->ops;
     counted = *loop;
     counted.send = send_counted;
+    counted.receive = receive_patiently;
     lane_destroy(&any);
     for (uint32_t n = 0; n < rig.options.stores; n++) {
         add_lanes(store_of(n));
