@@ -44,7 +44,7 @@ static void own_touch(struct own_play *play, uint32_t page, struct outcome *outc
         }
         return;
     }
-    if (play->r.in_use == play->r.count) {
+    if (play->r.in_use == play->r.room) {
         uint32_t victim = replacement_choose(&play->r, look, play, UINT32_MAX);
         uint64_t gone = play->frames[victim].page;
         play->frame_of[gone] = OUT;
