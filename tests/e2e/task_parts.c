@@ -182,6 +182,7 @@ static void touch(const struct expected *pages, unsigned count)
         const uint64_t bytes = at->version != 0 ? PAGE : 0;
         CHECK(after.bytes_read - before.bytes_read == bytes, "part %u page %lu", at->part,
               (unsigned long)at->page);
+        CHECK(after.read_requests - before.read_requests == bytes / PAGE, "zeros were asked for");
         CHECK(after.resident_bytes - before.resident_bytes == PAGE);
     }
 }
