@@ -8,6 +8,7 @@
 //   fault    random touches of absent pages, against the sum of the limits that such a touch must pay
 //   scan     a sequential scan of a cold segment, against a sealed TCP stream
 //   clean    write-back of a cache full of changed pages, against sealed uploads
+//   threads  random touches by many threads, against as many raw ones; clients: the same by many processes
 //   probe    what the library's probes cost, with nobody attached and with dsmstat
 //
 // This file only reads options and the environment, starts the limits' worker (before anything makes a thread),
@@ -27,20 +28,20 @@ static const struct subcommand {
     const char *name;
     int (*run)(const struct perf_settings *, struct perf_worker *, struct perf_report *,
                struct failure *);
-} subcommands[] = {{"limit", perf_limit},
-                   {"fault", perf_fault},
-                   {"scan", perf_scan},
-                   {"clean", perf_clean},
+} subcommands[] = {{"limit", perf_limit}, {"fault", perf_fault},     {"scan", perf_scan},
+                   {"clean", perf_clean}, {"threads", perf_threads}, {"clients", perf_clients},
                    {"probe", perf_probe}};
 
 __attribute__((visibility("default"))) const char *argp_program_version = "dsmperf 0.1.0";
 static const char documentation[] =
     "Measures remote memory beside the raw limit of the same run.\v"
-    "  limit   raw limits: TCP round trips, cipher, the trap's fill and evict\n"
-    "  fault   random page faults with the cache full, at 1/8 of the segment\n"
-    "  scan    sequential scan of a cold segment\n"
-    "  clean   write-back of a cache full of changed pages\n"
-    "  probe   random page faults watched by dsmstat, against unwatched ones (as root)\n\n"
+    "  limit     raw limits: TCP round trips, cipher, the trap's fill and evict\n"
+    "  fault     random page faults with the cache full, at 1/8 of the segment\n"
+    "  scan      sequential scan of a cold segment\n"
+    "  clean     write-back of a cache full of changed pages\n"
+    "  threads   random touches by 1 to 16 threads\n"
+    "  clients   the same by 1 to 256 processes\n"
+    "  probe     random page faults watched by dsmstat, against unwatched ones (as root)\n\n"
     "The ratio is value / limit: for times, 1 is perfect and more is worse; for rates, less is "
     "worse. All but limit use the server of DSM_SERVER, or start a dsmd of their own when that is "
     "unset or --dsmd is given.\n\n"
@@ -55,7 +56,9 @@ enum {
     OPTION_TRAP,
     OPTION_SPIN,
     OPTION_DISK,
-    OPTION_PLOT
+    OPTION_PLOT,
+    OPTION_MOST,
+    OPTION_WINDOW
 };
 static const struct argp_option options[] = {
     {"json", OPTION_JSON, NULL, 0, "Print an array of objects", 0},
@@ -63,6 +66,8 @@ static const struct argp_option options[] = {
     {"samples", 'n', "N", 0, "Samples of a metric in a round (default 2000)", 0},
     {"size", 's', "MIB", 0, "Size of the segment in MiB (default 256)", 0},
     {"write", OPTION_WRITE, NULL, 0, "fault: stores, with changed pages as victims", 0},
+    {"most", OPTION_MOST, "N", 0, "threads, clients: the last step (default 16, 256)", 0},
+    {"window", OPTION_WINDOW, "MS", 0, "threads, clients: for which all touch (default 300)", 0},
     {"trap", OPTION_TRAP, "KIND", 0, "mprotect, uffd or auto (default: DSM_TRAP, or auto)", 0},
     {"spin", OPTION_SPIN, "WHEN", 0, "auto, off or on, at both ends (default: DSM_SPIN)", 0},
     {"disk", OPTION_DISK, "DIRECTORY", 0, "On the local disk (default: TMPDIR, or /var/tmp)", 0},
@@ -100,7 +105,7 @@ static void parse_subcommand(struct argp_state *state, struct arguments *argumen
             return;
         }
     }
-    argp_error(state, "'%s' is none of limit, fault, scan, clean, probe", name);
+    argp_error(state, "'%s' is none of limit, fault, scan, clean, threads, clients, probe", name);
 }
 
 // Of three words, for the library to read.
@@ -141,6 +146,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_DSMD:
         settings->dsmd = argument;
+        break;
+    case OPTION_MOST:
+        settings->most = (uint32_t)parse_count(state, argument, 1, 1024);
+        break;
+    case OPTION_WINDOW:
+        settings->window_ms = (uint32_t)parse_count(state, argument, 10, 60000);
         break;
     case 'r':
         settings->rounds = parse_count(state, argument, PERF_ROUNDS_MIN, 1000);
@@ -229,10 +240,10 @@ int main(int argc, char **argv)
 {
     static const struct argp parser = {.options = options,
                                        .parser = parse_option,
-                                       .args_doc = "limit|fault|scan|clean|probe",
+                                       .args_doc = "limit|fault|scan|clean|threads|clients|probe",
                                        .doc = documentation};
     struct arguments arguments = {
-        .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20}};
+        .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20, .window_ms = 300}};
     struct perf_worker *worker = NULL;
     struct perf_report report = {0};
     struct failure failure = {.text = "The process that measures raw limits could not be started."};

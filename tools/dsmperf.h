@@ -155,5 +155,9 @@ int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,
               struct perf_report *report, struct failure *failure);
 int perf_clean(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
+int perf_threads(const struct perf_settings *settings, struct perf_worker *worker,
+                 struct perf_report *report, struct failure *failure);
+int perf_clients(const struct perf_settings *settings, struct perf_worker *worker,
+                 struct perf_report *report, struct failure *failure);
 
 #endif

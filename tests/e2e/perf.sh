@@ -27,8 +27,8 @@ needed = {
     "fault": [("random ", True), ("p50 / limit", False), ("random direct read", False), ("read for a fault", False)],
     "scan": [("cold, sequential", True), ("scan / limit", False)],
     "clean": [("write-back of a full cache", True), ("write-back / limit", False)],
-    "threads": [("1 thread", True), ("2 threads", True)],
-    "clients": [("1 client, faults", True), ("2 clients, faults", True), ("2 clients, slowest / mean", True)],
+    "threads": [("1 thread, touches", True), ("2 threads, touches", True), ("2 threads, slowest / mean", True)],
+    "clients": [("1 client, touches", True), ("2 clients, touches", True), ("2 clients, slowest / mean", True)],
     "apps": [("gups, ", True), ("stream, ", True), ("bfs, ", True), ("pagerank, ", True), ("sort, ", True),
              ("gups, swap", None)],
 }
