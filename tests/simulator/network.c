@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/simulator/capture.h"
 #include "tests/simulator/virtual_time.h"
 
 enum { CLIENTS = 16 };
@@ -248,11 +249,13 @@ static void carry_out(struct message *m)
 {
     struct connection *c = m->connection;
     bool again = repeats(m);
+    capture_request(&m->header, m->payload);
     c->peer->answered = false;
     service_calls.message(c->peer->user, c->peer, &m->header, m->payload);
     if (!c->peer->answered && !c->peer->shut) {
         vt_fail("a request of op %u was not answered", m->header.op);
     }
+    capture_answer(&c->peer->answer);
     if (m->times++ > 0) { // nobody waits for the answer to this one
         free(m);
         network_put(c);

@@ -13,6 +13,7 @@
 
 #include "libdsm/backing/connect.h"
 #include "server/clock.h"
+#include "tests/simulator/capture.h"
 #include "tests/simulator/virtual_time.h"
 
 // ---- the client's end ----
@@ -209,6 +210,9 @@ int connect_lane(struct session *session, const struct backing_lane *lane, uint6
     }
     struct connection *c = connection_make(session);
     int error = attach(c, &hello, attached, deadline);
+    if (error == 0) {
+        capture_attach(&hello, attached);
+    }
     vt_sleep(network_travel());
     if (error == 0 && (vt_chance(network_plan.lost_attach) || vt_now() >= deadline)) {
         error = -ETIMEDOUT;

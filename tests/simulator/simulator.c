@@ -4,6 +4,7 @@
 // simulator --seed SEED                        that one again, with what happened in it
 // simulator --exactly-once OPERATIONS [--seed SEED]
 // simulator --late-writers ROUNDS [--seed SEED]
+// With --capture DIRECTORY: messages of a run become seeds for fuzzing there.
 //
 // The product's client and server in one process, without a network and without waiting: see virtual_time.h and network.h.
 // Exit code 0: every run held; 1: one did not, and which, and why, is on standard error.
@@ -18,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/simulator/capture.h"
 #include "tests/simulator/network.h"
 #include "tests/simulator/program.h"
 #include "tests/simulator/runs.h"
@@ -114,9 +116,13 @@ static uint64_t number(const char *text)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"seeds", 1, NULL, 'n'},        {"first", 1, NULL, 'f'},        {"seed", 1, NULL, 's'},
-        {"exactly-once", 1, NULL, 'e'}, {"late-writers", 1, NULL, 'l'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"seeds", 1, NULL, 'n'},
+                                            {"first", 1, NULL, 'f'},
+                                            {"seed", 1, NULL, 's'},
+                                            {"exactly-once", 1, NULL, 'e'},
+                                            {"late-writers", 1, NULL, 'l'},
+                                            {"capture", 1, NULL, 'c'},
+                                            {NULL, 0, NULL, 0}};
     uint64_t seeds = 1, first = 1, failed = 0;
     void (*body)(void) = run_weather;
     int option;
@@ -128,6 +134,9 @@ int main(int argc, char **argv)
         case 'f':
         case 's':
             first = number(optarg);
+            break;
+        case 'c':
+            capture_directory = optarg;
             break;
         case 'e':
         case 'l':

@@ -3,7 +3,7 @@
 # locks in the place of the system's.
 if(TARGET dsm_core AND TARGET server_core AND DSM_SANITIZE STREQUAL "") # its fibers are no sanitizer's threads
   set(part ${CMAKE_CURRENT_LIST_DIR})
-  add_executable(simulator ${part}/simulator.c ${part}/virtual_time.c ${part}/network.c ${part}/network_client.c ${part}/server.c
+  add_executable(simulator ${part}/simulator.c ${part}/virtual_time.c ${part}/network.c ${part}/network_client.c ${part}/capture.c ${part}/server.c
     ${part}/oracle.c ${part}/rival.c ${part}/program.c ${part}/weather.c ${part}/exactly_once.c
     ${CMAKE_SOURCE_DIR}/tests/programs/checked_page.c)
   target_link_libraries(simulator PRIVATE dsm_core server_core)
