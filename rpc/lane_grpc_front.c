@@ -257,10 +257,14 @@ static int front_add(struct lane_front *base, int fd, struct noise_cipher *send,
     if (error == 0) {
         made->cookie = socket_cookie(fd);
         *peer = &made->head;
+        error = lane_http2_add(made);
+    }
+    if (error == 0) {
         error = peer_enter(front, made);
     }
     if (error != 0) {
         if (made != NULL) {
+            lane_http2_remove(made);
             grpc_peer_free(made);
         }
         close(fd);

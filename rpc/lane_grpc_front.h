@@ -2,7 +2,7 @@
 //
 // Between the files of the gRPC front: lane_grpc_front.c has the server and its threads,
 // lane_grpc_peer_front.c a connection, lane_watchdog_front.c the watchdog. gRPC's types are only
-// named here; who uses them includes its headers.
+// named here; who uses them includes its headers. lane_http2_front.c looks at frames.
 #ifndef RPC_LANE_GRPC_FRONT_H
 #define RPC_LANE_GRPC_FRONT_H
 
@@ -141,6 +141,10 @@ void grpc_peer_gone(struct grpc_peer *peer);
 bool grpc_peer_claim_callless(struct grpc_peer *peer);
 // Calls closed() and frees. No lock held.
 void grpc_peer_finish(struct grpc_peer *peer);
+
+// What a client may say below its gRPC lane, looked at before gRPC has it. add: before gRPC reads. 0 or -ENOMEM.
+int lane_http2_add(struct grpc_peer *peer);
+void lane_http2_remove(struct grpc_peer *peer); // its bytes go nowhere from now on
 
 int lane_watchdog_start(struct grpc_front *front);
 void lane_watchdog_stop(struct grpc_front *front);

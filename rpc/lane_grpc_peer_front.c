@@ -101,6 +101,7 @@ void grpc_peer_finish(struct grpc_peer *peer)
     front->peer_count--;
     pthread_cond_broadcast(&front->idle);
     pthread_mutex_unlock(&front->lock);
+    lane_http2_remove(peer);
     grpc_peer_free(peer);
 }
 

@@ -167,38 +167,46 @@ static bool budget_allows(struct log *log, struct log_budget *budget, int64_t no
     return allowed;
 }
 
-static void put_within(struct log *log, struct log_budget *budget, enum log_level level,
-                       int64_t now_ms, const char *format, va_list arguments)
+// The same, and says how many were left out before.
+static bool may_say(struct log *log, struct log_budget *budget, enum log_level level,
+                    int64_t now_ms)
 {
     unsigned before = 0;
     if (atomic_load(&log->level) < level || !budget_allows(log, budget, now_ms, &before)) {
-        return;
+        return false;
     }
     if (before > 0) {
         log_line(log, level, "%u more lines like the next were left out", before);
     }
-    if (!put(log->journal, level, format, arguments)) {
-        count_lost(log);
-    }
+    return true;
 }
 
 void log_hostile(struct log *log, int64_t now_ms, const char *format, ...)
 {
-    va_list arguments;
-    va_start(arguments, format);
-    put_within(log, &log->strangers, LOG_LEVEL_WARNING, now_ms, format, arguments);
-    va_end(arguments);
-}
-
-void log_client(struct log *log, enum log_level level, int64_t now_ms, const char *format, ...)
-{
-    if (log == NULL) {
+    if (!may_say(log, &log->strangers, LOG_LEVEL_WARNING, now_ms)) {
         return;
     }
     va_list arguments;
     va_start(arguments, format);
-    put_within(log, &log->clients, level, now_ms, format, arguments);
+    bool said = put(log->journal, LOG_LEVEL_WARNING, format, arguments);
     va_end(arguments);
+    if (!said) {
+        count_lost(log);
+    }
+}
+
+void log_client(struct log *log, enum log_level level, int64_t now_ms, const char *format, ...)
+{
+    if (log == NULL || !may_say(log, &log->clients, level, now_ms)) {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    bool said = put(log->journal, level, format, arguments);
+    va_end(arguments);
+    if (!said) {
+        count_lost(log);
+    }
 }
 
 void log_left_out(const struct log *log, uint64_t *too_many, uint64_t *no_room)

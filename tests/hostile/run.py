@@ -7,6 +7,7 @@ import sys
 import records  # each of these registers its cases
 import requests
 import strangers
+import streams
 import world
 
 

@@ -201,7 +201,7 @@ def run(world, group):
             failures += 1
             print(f"FAILED {one['name']}: {type(error).__name__}: {error}", flush=True)
     world.mark("beside.stop")
-    world.settles("connections left", lambda: world.metric("dsmd_lanes"), 1)
+    world.settles("connections left", lambda: world.metric("dsmd_lanes"), 1, 2 * PATIENCE_S)
     try:
         world.settles("descriptors left", world.descriptors, descriptors)
     except Failed:
