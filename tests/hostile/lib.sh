@@ -8,7 +8,7 @@
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/lib.sh"
 # shellcheck disable=SC2034 # for those that source this
-here=$(dirname "${BASH_SOURCE[0]}")
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 need_programs dsmd dsmctl pagecheck
 python3 -c 'import cryptography' 2>/dev/null || skip "needs python3-cryptography (deploy/install-packages test)"
 

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# secrets_hunt.py DIRECTORY HOST PORT PID METRICS_PORT: plants secrets, and searches for them on the wire, in the log and in
+# dsmd's memory. As root. See secrets.sh.
+import base64
+import os
+import re
+import socket
+import sys
+import threading
+import time
+
+from raw import AES, CHACHA, GRPC, OK, PAGE, READ, SOCK, WRITE, full_map, key_of
+from streams import Stream
+from world import World, expect
+
+world = World(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+psk = key_of(os.path.join(world.directory, "psk.key"))
+
+
+class Capture:
+    """Every byte on the loopback device."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        self.socket.bind(("lo", 0))
+        self.socket.settimeout(0.2)
+        self.packets, self.done = [], False
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while True:
+            try:
+                self.packets.append(self.socket.recv(1 << 17))
+            except TimeoutError:
+                if self.done:
+                    return
+
+    def end(self):
+        self.done = True
+        self.thread.join()
+        return b"\n".join(self.packets)
+
+
+def mappings(pid):
+    """(first, last, flags, name) of each mapping."""
+    found, last = [], None
+    for line in open(f"/proc/{pid}/smaps"):
+        head = re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) \S+ \S+ \S+ *(.*)", line)
+        if head:
+            last = [int(head.group(1), 16), int(head.group(2), 16), head.group(3), head.group(4), ""]
+            found.append(last)
+        elif line.startswith("VmFlags:"):
+            last[4] = line.split(":", 1)[1].split()
+    return found
+
+
+def hunt(pid, secrets):
+    """Where secrets lie in a process: {name: [mapping]}."""
+    found = {name: [] for name in secrets}
+    begin = time.monotonic()
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for first, last, access, name, flags in mappings(pid):
+            unused = access.startswith("---") and last - first > 1 << 20  # what malloc reserves
+            program = name.startswith("/") and "w" not in access
+            if name.startswith(("[v", "/dev/shm", "/tmp")) or unused or program:  # the store's pages are the store's
+                continue
+            at = first
+            while at < last:  # a page that cannot be read (a guard) ends the read short
+                try:
+                    memory.seek(at)
+                    data = memory.read(min(last - at, 64 << 20))
+                except OSError:
+                    data = b""
+                for secret, value in secrets.items():
+                    if value in data:
+                        found[secret].append((first, last, access, name, flags))
+                at += len(data) or 4096
+    print(f"searched in {time.monotonic() - begin:.1f} s", flush=True)
+    return found
+
+
+def only_locked(what, places):
+    for first, last, access, name, flags in places:
+        expect("lo" in flags, f"{what} lies in memory that may be swapped: {first:x}-{last:x} {access} {name} {flags}")
+        expect("dd" in flags, f"{what} lies in memory that would go into a core: {first:x}-{last:x} {access} {name} {flags}")
+
+
+def halves(key):
+    """A key as it is, and as it stands in its file."""
+    return {"": key, " in base64": base64.b64encode(key)[:40]}
+
+
+server = key_of(os.path.join(world.directory, "server.key"))
+lasting = {name + form: value for name, key in (("the server's key", server), ("the pre-shared key", psk))
+           for form, value in halves(key).items()}
+capture = Capture()
+contents = [b"canary of a page " + os.urandom(12).hex().encode() for _ in range(2)]
+name = "good/canary-" + os.urandom(8).hex()
+passing = {}  # keys of connections
+lanes = []
+for kind, suite in ((SOCK, CHACHA), (SOCK, AES)):
+    lane = world.attach("good", kind=kind, suite=suite, psk=psk)
+    lanes.append(lane)
+    passing |= {f"key {number} of connection {len(lanes)}": cipher.key
+                for number, cipher in enumerate((lane.sending, lane.receiving))}
+stream = Stream(world, psk=psk)
+expect(stream.hear().status == OK, "a ping")
+lanes.append(stream)
+passing |= {"a key of the gRPC lane": stream.sending.key, "the other key of the gRPC lane": stream.receiving.key}
+id, epoch = lanes[0].create(name)
+page = contents[0].ljust(PAGE, b".")
+head, _ = lanes[0].call(WRITE, page, segment=id, epoch=epoch, count=1, version=1, map=full_map(1))
+expect(head.status == OK, "write")
+head, data = lanes[0].call(READ, segment=id, epoch=epoch, count=1)
+expect(data == page, "read")
+lanes[1].control(open=[(1, name)])  # refused, with a line in the log
+
+found = hunt(world.pid, lasting | passing)
+if not world.sanitized:
+    for secret in ["the server's key", "the pre-shared key"] + list(passing):
+        expect(found[secret], f"{secret} is nowhere: this search finds nothing")  # an AES key is the first of its round keys
+    for secret, places in found.items():
+        only_locked(secret, places)
+    print(f"{len(lasting | passing)} keys: each where it is used, in {sum(map(len, found.values()))} locked mappings")
+
+lanes[0].close_politely()
+for lane in lanes[1:]:
+    lane.socket.close()
+world.settles("lanes", lambda: world.metric("dsmd_lanes"), 0)
+time.sleep(0.2)
+for secret, places in hunt(world.pid, passing).items():
+    expect(not places, f"{secret} is still there after the close: {places}")
+print(f"{len(passing)} keys of connections are nowhere after their close")
+
+wire = capture.end()
+expect(b"dsm-lane" in wire, "nothing was captured")
+for secret, value in {"a page": contents[0], "the segment's name": name.encode(), **lasting, **passing}.items():
+    expect(value not in wire, f"{secret} is on the wire")
+print(f"nothing in {len(wire) >> 10} KiB on the wire")
+log = open(world.log.path, "rb").read()
+expect(b"refused" in log or b"lane" in log, "the log is empty")
+for secret, value in {"a page": contents[0], **lasting, **passing}.items():
+    expect(value not in log and value.hex().encode() not in log and base64.b64encode(value)[:20] not in log,
+           f"{secret} is in the log")
+print("nothing in the log")
