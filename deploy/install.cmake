@@ -51,6 +51,7 @@ foreach(tool dsmctl dsmperf dsmstat dsm_exporter)
   endif()
 endforeach()
 install(FILES deploy/dsmd.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT server)
+install(FILES deploy/agent.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT tools)
 install(FILES deploy/client.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT library)
 install(FILES deploy/prometheus/prometheus.yml deploy/prometheus/dsm.rules.yml deploy/grafana/dsm.json
   DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples COMPONENT tools)

@@ -176,29 +176,36 @@ static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
     return 0;
 }
 
-DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_task **task)
+int migrate_take(dsm *session, int fd, const struct key_identity *identity, dsm_task **task,
+                 struct failure *failure)
 {
-    struct failure failure = {.text = ""};
     struct capsule_descriptor descriptor = {fd, sync_after_ms(IMAGE_SEND_MS)};
     struct capsule_stream stream = capsule_stream_of(&descriptor);
     struct capsule_facts facts;
     struct capsule *capsule = NULL;
+    const int64_t begun = sync_now();
+    int error = capsule_read_facts(&stream, &facts, failure);
+    error = error != 0 ? error : capsule_expired(&facts, owner_clock_ms(), failure);
+    error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, failure);
+    error = error != 0 ? error : capsule_descriptor_end(&descriptor, failure);
+    error = error != 0 ? error : arrive(session, capsule, task, failure);
+    if (error == 0 && probe_migrate_arrive_on()) {
+        probe_migrate_arrive(task_parts(*task), capsule_bytes(capsule), (u64)(sync_now() - begun));
+    }
+    capsule_destroy(&capsule);
+    return error;
+}
+
+DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_task **task)
+{
+    struct failure failure = {.text = ""};
     struct key_identity *identity = NULL;
-    int64_t begun = sync_now();
     int error = image_outside(NULL);
     if (error != 0) {
         return error;
     }
     error = keyfile_load(key_file, &identity, &failure);
-    error = error != 0 ? error : capsule_read_facts(&stream, &facts, &failure);
-    error = error != 0 ? error : capsule_expired(&facts, owner_clock_ms(), &failure);
-    error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, &failure);
-    error = error != 0 ? error : capsule_descriptor_end(&descriptor, &failure);
-    error = error != 0 ? error : arrive(session, capsule, task, &failure);
-    if (error == 0 && probe_migrate_arrive_on()) {
-        probe_migrate_arrive(task_parts(*task), capsule_bytes(capsule), (u64)(sync_now() - begun));
-    }
+    error = error != 0 ? error : migrate_take(session, fd, identity, task, &failure);
     key_identity_destroy(&identity);
-    capsule_destroy(&capsule);
     return error != 0 ? image_say(NULL, error, &failure) : 0;
 }

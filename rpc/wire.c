@@ -147,8 +147,8 @@ void wire_hello_encode(const struct wire_hello *hello, uint8_t *to)
 
 static bool hello_means_something(const struct wire_hello *hello)
 {
-    return hello->version != 0 && hello->suite != 0 &&
-           (hello->role == WIRE_ROLE_CLIENT || hello->role == WIRE_ROLE_TOOL) &&
+    return hello->version != 0 && hello->suite != 0 && hello->role >= WIRE_ROLE_CLIENT &&
+           hello->role <= WIRE_ROLE_MOVER &&
            (hello->lane_kind == WIRE_LANE_SOCK || hello->lane_kind == WIRE_LANE_GRPC) &&
            hello->cluster[0] != '\0';
 }

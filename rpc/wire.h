@@ -71,7 +71,8 @@ enum wire_status {
     WIRE_STATUS_COUNT
 };
 
-enum wire_role { WIRE_ROLE_CLIENT = 1, WIRE_ROLE_TOOL = 2 };
+// A mover talks to a host's "dsmctl agent" (tools/mover_link.h), the others to a dsmd.
+enum wire_role { WIRE_ROLE_CLIENT = 1, WIRE_ROLE_TOOL = 2, WIRE_ROLE_MOVER = 3 };
 enum wire_lane_kind { WIRE_LANE_SOCK = 1, WIRE_LANE_GRPC = 2 };
 
 extern const uint8_t wire_magic[WIRE_MAGIC_BYTES]; // a hello begins with it

@@ -46,6 +46,10 @@ static enum wire_status judge(struct listener *listener, struct pending *pending
             "file with dsmctl authorize.");
         return WIRE_UNAUTHORIZED;
     }
+    if (hello->role == WIRE_ROLE_MOVER) {
+        (void)snprintf(text, bytes, "This is a memory server, not a host's agent.");
+        return WIRE_WRONG_SERVER;
+    }
     if (hello->lane_kind != WIRE_LANE_SOCK && hello->lane_kind != WIRE_LANE_GRPC) {
         (void)snprintf(text, bytes, "This kind of lane is unknown here.");
         return WIRE_INVALID;

@@ -31,6 +31,8 @@ static const struct {
     {"delete", "delete a segment and its pages", dsmctl_delete},
     {"check", "check a store that no dsmd uses", dsmctl_check},
     {"capsule", "show a capsule: the sealed state of a program on its way", dsmctl_capsule},
+    {"migrate", "move a running task to another host", dsmctl_migrate},
+    {"agent", "let tasks come to this host: a service", dsmctl_agent},
     {"settings", "show every setting of both ends, with its value and who set it", dsmctl_settings},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -24,6 +24,8 @@ dsmctl_command dsmctl_delete;
 dsmctl_command dsmctl_check;
 dsmctl_command dsmctl_capsule;
 dsmctl_command dsmctl_settings;
+dsmctl_command dsmctl_migrate;
+dsmctl_command dsmctl_agent;
 
 // Says on standard error what went wrong, after the command's name; returns DSMCTL_FAILED.
 int dsmctl_fail(char **argv, const struct failure *failure);

@@ -175,6 +175,9 @@ static int let_go(dsm *session, dsm_segment *segment, bool delete)
 
 void task_free(dsm_task *task)
 {
+    if (task->mover != NULL) {
+        task->end_mover(task->mover);
+    }
     if (task->image != NULL) {
         image_thaw(task->image);
         free(task->image);
@@ -258,24 +261,11 @@ static void go(dsm_task *task, bool begin)
     task_running = NULL;
 }
 
-DSM_API int dsm_task_run(dsm_task *task, int *status)
+// Until it ends, somebody wants it to stop or to move, or its stack cannot be pinned.
+static int stay(dsm_task *task)
 {
-    int error = api_alive();
-    if (error != 0) {
-        return error;
-    }
-    if (task_running != NULL) {
-        return refuse(NULL, -EDEADLK, "This thread runs a task already.");
-    }
-    if (task->state == TASK_ENDED) {
-        return refuse(NULL, -ENOENT, "The task has ended.");
-    }
-    if (task->state == TASK_RUNNING || task->image != NULL) {
-        return refuse(NULL, -EBUSY, "Another thread runs the task, or it is on its way elsewhere.");
-    }
     bool begin = task->state == TASK_NEW;
-    error = dsm_thread_init();
-    error = error != 0 ? error : pin_stack(task, begin ? stack_top(task) : task->context.task_sp);
+    int error = pin_stack(task, begin ? stack_top(task) : task->context.task_sp);
     if (error != 0) {
         return error;
     }
@@ -287,13 +277,49 @@ DSM_API int dsm_task_run(dsm_task *task, int *status)
             task->state = TASK_AWAY;
             error = pin_stack(task, task->context.task_sp);
         }
-    } while (task->state == TASK_AWAY && error == 0 && !atomic_load(&task->stop));
-    atomic_store(&task->stop, false);
+    } while (task->state == TASK_AWAY && error == 0 && !atomic_load(&task->stop) &&
+             !atomic_load(&task->move));
     unpin_stack(task);
-    if (error == 0 && task->state == TASK_ENDED && status != NULL) {
+    return error;
+}
+
+static int check_run(const dsm_task *task)
+{
+    if (task_running != NULL) {
+        return refuse(NULL, -EDEADLK, "This thread runs a task already.");
+    }
+    if (task->state == TASK_ENDED) {
+        return refuse(NULL, -ENOENT, "The task has ended.");
+    }
+    if (task->state == TASK_RUNNING || task->image != NULL) {
+        return refuse(NULL, -EBUSY, "Another thread runs the task, or it is on its way elsewhere.");
+    }
+    return 0;
+}
+
+DSM_API int dsm_task_run(dsm_task *task, int *status)
+{
+    int error = api_alive();
+    error = error != 0 ? error : check_run(task);
+    error = error != 0 ? error : dsm_thread_init();
+    while (error == 0) {
+        error = stay(task);
+        if (error != 0 || task->state != TASK_AWAY || atomic_load(&task->stop)) {
+            break;
+        }
+        int left = task->serve_request(task); // nobody else sets `move`
+        if (left != 0) {
+            return left > 0 ? DSM_TASK_LEFT : left;
+        }
+    }
+    if (error != 0) {
+        return error;
+    }
+    atomic_store(&task->stop, false);
+    if (task->state == TASK_ENDED && status != NULL) {
         *status = task->status;
     }
-    return error != 0 ? error : task->state == TASK_ENDED;
+    return task->state == TASK_ENDED;
 }
 
 DSM_API void dsm_task_stop(dsm_task *task)

@@ -22,6 +22,8 @@ enum {
 
 enum task_state { TASK_NEW, TASK_AWAY, TASK_RUNNING, TASK_ENDED };
 
+struct task_mover;
+
 struct dsm_task {
     struct task_switch context; // first: task_running points here
     dsm *session;
@@ -34,10 +36,14 @@ struct dsm_task {
     int status;      // it ended with
     uint64_t pinned; // the first page of the stack that is pinned; all above it are, too
     _Atomic bool stop;
-    uint8_t id[CAPSULE_ID_BYTES]; // of its image, at every hop
-    struct image *image;          // on its way out: frozen, or
-    struct capsule *capsule;      // what goes
-    bool parked;                  // on the server it is the capsule's
+    uint8_t id[CAPSULE_ID_BYTES];         // of its image, at every hop
+    struct image *image;                  // on its way out: frozen, or
+    struct capsule *capsule;              // what goes
+    bool parked;                          // on the server it is the capsule's
+    _Atomic bool move;                    // somebody asks for it: stop at the next yield, and serve
+    struct task_mover *mover;             // NULL: nobody may ask
+    int (*serve_request)(dsm_task *task); // 1: it has left, and is freed; 0: it is here; -errno
+    void (*end_mover)(struct task_mover *mover);
 };
 
 void task_free(dsm_task *task); // itself, not its segments

@@ -190,6 +190,8 @@ mapfile -t counters < <(sed -nE 's/^DSM_COUNTER\(([a-z_]+),.*/\1/p' libdsm/inclu
 lacks dsmstat.1 '^\\\\fB%s\\\\fR (' "${counters[@]}"
 mapfile -t columns < <(sed -nE 's/^DSM_COLUMN\([A-Z_]+, "([^"]+)".*/\1/p' libdsm/include/dsm/counters.def)
 lacks dsmstat.1 '^\\\\fB%s\\\\fR$' "${columns[@]}"
+mapfile -t keys < <(sed -nE 's/^AGENT_SETTING\([a-z_]+, "([a-z-]+)".*/\1/p' tools/agent.def)
+lacks dsmctl-agent.1 '^\\\\fB%s\\\\fR' "${keys[@]}"
 mapfile -t metrics < <(sed -nE 's/^DSM_METRIC\([A-Z_]+, "([a-z_]+)".*/\1/p' server/metrics.def)
 lacks dsmd.8 '^\\\\fB%s\\\\fR' "${metrics[@]}"
 mapfile -t metrics < <("$build/bin/dsm_exporter" --list | cut -f 1)

@@ -20,6 +20,9 @@ set_task_program(solver)
 add_test(NAME e2e.task.hosts COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_hosts.sh 150 20000)
 set_tests_properties(e2e.task.hosts PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
   ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+add_test(NAME e2e.task.agents COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_agents.sh)
+set_tests_properties(e2e.task.agents PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+  ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
 foreach(behaviour hop refused replay late binary aborted robbed right many)
   add_test(NAME e2e.task.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_hop.sh ${behaviour})
   set_tests_properties(e2e.task.${behaviour} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77

@@ -10,6 +10,9 @@
 // round, and each host ends. Whoever ends the task computes the same without it, and compares.
 //
 // Nothing is shared but dsmd: the processes may be on different hosts, started at any time.
+//
+// Without --listen it is simpler, and as a program would be: the task is movable, "dsmctl migrate" sends it, and the hosts' agents
+// start this program, which takes what comes. --moves N: the task goes on until it has been on N hosts after the first.
 #include <dsm/dsm.h>
 
 #include <argp.h>
@@ -28,17 +31,17 @@
 enum { SIDE = 192, STACK_BYTES = 256 << 10, CAPSULE_SECONDS = 60, CAPSULE = 'C', ENDED = 'E' };
 
 struct plate { // in the heap
-    uint64_t sweeps, done;
+    uint64_t sweeps, done, moves, hosts;
     double cells[2][SIDE][SIDE];
 };
 
 static struct options {
-    const char *key, *next_key;
+    const char *key, *next_key, *name;
     struct sockaddr_in listen, next;
     unsigned ms;
-    uint64_t sweeps;
+    uint64_t sweeps, moves;
     bool start;
-} options = {.ms = 1000, .sweeps = 2000};
+} options = {.name = "solver", .ms = 1000, .sweeps = 2000};
 
 // ---- the computation
 
@@ -62,14 +65,19 @@ static void heat(struct plate *plate)
     }
 }
 
+static bool been_here; // this process' own
+
 static void solve(void *heap, uint64_t heap_bytes)
 {
     struct plate *plate = heap;
     (void)heap_bytes;
     plate->sweeps = options.sweeps; // of the host where it begins
+    plate->moves = options.moves;
     heat(plate);
-    for (uint64_t number = 0; number < plate->sweeps;
+    for (uint64_t number = 0; number < plate->sweeps || plate->hosts <= plate->moves;
          number++) { // the loop's place is on the stack
+        plate->hosts += been_here ? 0 : 1;
+        been_here = true;
         sweep(plate, number);
         plate->done = number + 1;
         dsm_task_yield();
@@ -80,7 +88,7 @@ static void solve(void *heap, uint64_t heap_bytes)
         dsm_task_exit(1);
     }
     heat(again);
-    for (uint64_t number = 0; number < plate->sweeps; number++) {
+    for (uint64_t number = 0; number < plate->done; number++) {
         sweep(again, number);
     }
     // NOLINTNEXTLINE: to the last bit
@@ -242,6 +250,28 @@ static int hop(dsm *session, dsm_task *task)
     return task != NULL ? dsm_task_destroy(task) : 0;
 }
 
+// As a program would do it: the agent starts it, or the user.
+static int stay_until_moved(dsm *session)
+{
+    dsm_task *task = NULL;
+    int status = 0;
+    int error = dsm_task_receive(session, &task);
+    if (error == -ENOENT) {
+        error =
+            dsm_task_create(session, options.name, solve, sizeof(struct plate), STACK_BYTES, &task);
+        error = error != 0 ? error : dsm_task_movable(task);
+    }
+    if (error != 0) {
+        fail("no task");
+    }
+    int result = dsm_task_run(task, &status);
+    if (result == DSM_TASK_LEFT) {
+        puts("moved");
+        return 0;
+    }
+    return result != 1 || dsm_task_destroy(task) != 0 || status != 0;
+}
+
 static unsigned long number(const char *text)
 {
     return text != NULL ? strtoul(text, NULL, 10) : 0;
@@ -276,6 +306,12 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case 's':
         options.start = true;
         return 0;
+    case 'N':
+        options.name = argument;
+        return 0;
+    case 'M':
+        options.moves = number(argument);
+        return 0;
     case 'w':
         options.sweeps = argument != NULL ? strtoull(argument, NULL, 10) : 0;
         return 0;
@@ -293,18 +329,25 @@ int main(int argc, char **argv)
         {"next-key", 'K', "FILE", 0, "The next host's public key", 0},
         {"ms", 'm', "TIME", 0, "How long the task stays (1000)", 0},
         {"start", 's', NULL, 0, "Make the task", 0},
+        {"name", 'N', "NAME", 0, "Of the task (solver), without --listen", 0},
+        {"moves", 'M', "N", 0, "Go on until moved so often (0), without --listen", 0},
         {"sweeps", 'w', "N", 0, "Of how many sweeps (2000)", 0},
         {0}};
     const struct argp argp = {.options = list, .parser = parse, .doc = "A solver that hops."};
     dsm *session;
     dsm_task *task = NULL;
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argp_parse(&argp, argc, argv, 0, NULL, NULL) != 0 || options.key == NULL ||
-        options.next_key == NULL || options.listen.sin_port == 0 || options.next.sin_port == 0) {
+    if (argp_parse(&argp, argc, argv, 0, NULL, NULL) != 0 ||
+        (options.listen.sin_port != 0 &&
+         (options.key == NULL || options.next_key == NULL || options.next.sin_port == 0))) {
         return 2;
     }
     if (dsm_open(NULL, &session) != 0) {
         fail("no session");
+    }
+    if (options.listen.sin_port == 0) {
+        int error = stay_until_moved(session);
+        return dsm_close(session) != 0 || error != 0;
     }
     if (options.start &&
         dsm_task_create(session, "solver", solve, sizeof(struct plate), STACK_BYTES, &task) != 0) {

@@ -118,7 +118,7 @@ static void hello_values_are_checked(void **state)
     hello.version = 0;
     assert_int_equal(hello_verdict(&hello), -EBADMSG);
     hello = good_hello();
-    hello.role = 3;
+    hello.role = 4;
     assert_int_equal(hello_verdict(&hello), -EBADMSG);
     hello = good_hello();
     hello.lane_kind = 0;

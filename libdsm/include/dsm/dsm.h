@@ -209,9 +209,11 @@ DSM_API int dsm_task_create_from(dsm_segment *source, const char *name, dsm_task
 DSM_API int dsm_task_add(dsm_task *task, dsm_segment *segment);
 /* Those that it has: 0 heap, 1 stack, 2 code, 3 and on what was added, in this order, wherever it is. NULL: there is none. */
 DSM_API dsm_segment *dsm_task_segment(const dsm_task *task, unsigned number);
-/* Runs it in the calling thread until it ends (1, *status, which may be NULL), or yields after dsm_task_stop() (0). What its stack
- * holds, and 64 KiB below, is pinned meanwhile. -EDEADLK: this thread runs one already; -EBUSY: another runs it, or it is about to
- * move; -ENOENT: it has ended; as dsm_swap_in. */
+/* Runs it in the calling thread until it ends (1, *status, which may be NULL), yields after dsm_task_stop() (0), or, when it is
+ * movable, has left for another host (DSM_TASK_LEFT: it is gone from here, as by dsm_migrate_finish). What its stack holds, and 64
+ * KiB below, is pinned meanwhile. -EDEADLK: this thread runs one already; -EBUSY: another runs it, or it is about to move; -ENOENT:
+ * it has ended; as dsm_swap_in. */
+enum { DSM_TASK_LEFT = 2 };
 DSM_API int dsm_task_run(dsm_task *task, int *status);
 DSM_API void dsm_task_stop(dsm_task *task); /* any thread, and signal handlers */
 /* In the task: here it may stop, and go on elsewhere. Outside of tasks it does nothing. */
@@ -236,6 +238,13 @@ DSM_API int dsm_migrate_deencap(dsm *session, int fd, const char *key_file, dsm_
 DSM_API int dsm_migrate_finish(dsm_task *task);
 /* At the source: it goes on here. -DSM_EFENCED: somebody took it out of the capsule; dsm_migrate_finish() is what remains. */
 DSM_API int dsm_migrate_abort(dsm_task *task);
+
+/* From here on "dsmctl migrate" of this user may move the task, while dsm_task_run() runs it, at its next yield. A second call does
+ * nothing. -ENOMEM, -EAGAIN: no thread. */
+DSM_API int dsm_task_movable(dsm_task *task);
+/* In a program that "dsmctl agent" started: waits for the task that is to go on here, and takes it; it is movable. -ENOENT: nobody
+ * started it so; else as dsm_migrate_deencap. */
+DSM_API int dsm_task_receive(dsm *session, dsm_task **task);
 
 /* ---- counters, threads, errors -------------------------------------------------------------------------------- */
 
