@@ -109,6 +109,7 @@ static int map_all(struct arrival *arrival, struct failure *failure)
     int error = 0;
     for (uint32_t i = 0; i < arrival->count && error == 0; i++) {
         error = map(arrival->session, &arrival->moved[i], &arrival->segments[i], failure);
+        error = error != 0 ? error : migrate_step(&arrival->session->steps, MIGRATE_DEENCAP_MAPPED);
     }
     return error;
 }
@@ -123,6 +124,7 @@ static void publish(const struct arrival *arrival)
         segment->arrived = true;
         pages_publish(segment, from->runs, from->run_count);
         pager_thaw(segment);
+        (void)migrate_step(&arrival->session->steps, MIGRATE_DEENCAP_PUBLISHED);
     }
 }
 
@@ -163,6 +165,7 @@ static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
     error = error != 0 ? error
                        : task_decode(session, capsule, arrival.segments[0], arrival.segments[1],
                                      &made, failure);
+    error = error != 0 ? error : migrate_step(&session->steps, MIGRATE_DEENCAP_COMMIT);
     error = error != 0 ? error
                        : owner_commit(session, arrival.segments, arrival.count, capsule, failure);
     if (error != 0) {
@@ -170,9 +173,11 @@ static int arrive(dsm *session, const struct capsule *capsule, dsm_task **task,
         free(made);
         return error;
     }
+    (void)migrate_step(&session->steps, MIGRATE_DEENCAP_HELD);
     publish(&arrival);
     own(&arrival, made);
     *task = made;
+    (void)migrate_step(&session->steps, MIGRATE_DEENCAP_END);
     return 0;
 }
 
@@ -188,6 +193,7 @@ int migrate_take(dsm *session, int fd, const struct key_identity *identity, dsm_
     error = error != 0 ? error : capsule_expired(&facts, owner_clock_ms(), failure);
     error = error != 0 ? error : capsule_read(&stream, &facts, identity, &capsule, failure);
     error = error != 0 ? error : capsule_descriptor_end(&descriptor, failure);
+    error = error != 0 ? error : migrate_step(&session->steps, MIGRATE_DEENCAP_OPENED);
     error = error != 0 ? error : arrive(session, capsule, task, failure);
     if (error == 0 && probe_migrate_arrive_on()) {
         probe_migrate_arrive(task_parts(*task), capsule_bytes(capsule), (u64)(sync_now() - begun));

@@ -229,6 +229,9 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     allocations_init(&session->allocations);
     session->page.fd = -1;
     int error = settings_read(&session->settings, failure);
+    error = error != 0 ? error
+                       : migrate_steps_arm(&session->steps, secure_getenv("DSM_MIGRATE_FAILPOINT"),
+                                           failure);
     if (error == 0 && options != NULL) {
         error = take_options(&session->settings, options, failure);
     }

@@ -52,6 +52,11 @@ int image_outside(const dsm_task *task)
 
 // ---- the source
 
+static int step(const dsm_task *task, enum migrate_step number)
+{
+    return migrate_step(&task->session->steps, number);
+}
+
 static int image_error(const dsm_task *task, int error)
 {
     const struct image *image = task->image;
@@ -92,6 +97,7 @@ static void assemble_parts(dsm_task *task)
 {
     struct image *image = task->image;
     image->pager = &task->session->pager;
+    image->steps = &task->session->steps;
     image->count = task_parts(task);
     for (uint32_t i = 0; i < image->count; i++) {
         dsm_segment *s = task_part(task, i);
@@ -185,6 +191,9 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
                                    : refuse(task, -EBUSY, "The task runs, or has ended.");
     }
     error = check_sharers(task);
+    if (error == 0 && step(task, MIGRATE_INITIATE_BEGIN) != 0) {
+        return refuse(task, -EIO, "A test lets this step fail.");
+    }
     error = error != 0 ? error : assemble(task);
     if (error != 0) {
         return error;
@@ -196,6 +205,10 @@ DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes)
         return error;
     }
     describe(task);
+    if (step(task, MIGRATE_INITIATE_DESCRIBED) != 0) {
+        make_whole(task, -EIO);
+        return refuse(task, -EIO, "A test lets this step fail.");
+    }
     if (bytes != NULL) {
         *bytes = capsule_bytes(task->capsule);
     }
@@ -215,7 +228,9 @@ static int take_back(dsm_task *task, int why, struct failure *failure)
     const struct image_request request = request_of(task);
     dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
     list_parts(task, parts);
+    (void)step(task, MIGRATE_ABORT_BEGIN);
     int error = owner_take_back(task->session, parts, task_parts(task), &request, failure);
+    (void)step(task, MIGRATE_ABORT_ANSWERED);
     if (error == 0) {
         task->parked = false;
         make_whole(task, why);
@@ -229,11 +244,14 @@ static int park(dsm_task *task, unsigned seconds, struct failure *failure)
     const struct image_request request = request_of(task);
     dsm_segment *parts[LIMIT_IMAGE_SEGMENTS];
     list_parts(task, parts);
-    // A connection that comes again must not open them; and it is parked, as far as one can know.
+    const struct owner_capsule capsule = {task->capsule->token, seconds * 1000U};
+    task->parked = true; // as far as one can know
     owner_set_away(parts, task_parts(task), true);
-    task->parked = true;
-    int error = control_image_park(&task->session->session, &request, task->capsule->token,
-                                   seconds * 1000U, "", &answer, failure);
+    int error = step(task, MIGRATE_ENCAP_AWAY);
+    error = error != 0 ? error
+                       : owner_park(task->session, parts, task_parts(task), &request, &capsule,
+                                    &answer, failure);
+    error = error != 0 ? error : step(task, MIGRATE_ENCAP_PARKED);
     if (error != 0) {
         struct failure second;
         (void)take_back(task, error, &second);
@@ -265,6 +283,10 @@ DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, u
         return refuse(task, -EINVAL,
                       "The destination's key is none: it has 44 characters of base64.");
     }
+    if (step(task, MIGRATE_ENCAP_BEGIN) != 0) {
+        make_whole(task, -EIO);
+        return refuse(task, -EIO, "A test lets this step fail.");
+    }
     error = image_settle(task->image);
     if (error != 0) {
         error = image_error(task, error);
@@ -280,6 +302,7 @@ DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, u
                             &second); // else it stays parked until an abort, or its expiry
         } else {
             count_freeze(task, capsule_bytes(task->capsule), 0);
+            (void)step(task, MIGRATE_ENCAP_GIVEN);
         }
     }
     return error != 0 ? image_say(task, error, &failure) : 0;
@@ -313,8 +336,10 @@ DSM_API int dsm_migrate_finish(dsm_task *task)
         return refuse(task, -EINVAL, "The task has not left: dsm_migrate_encap comes first.");
     }
     struct pager *pager = &task->session->pager;
+    (void)step(task, MIGRATE_FINISH_BEGIN);
     for (uint32_t i = 0; i < task_parts(task); i++) {
         segment_forget(task_part(task, i));
+        (void)step(task, MIGRATE_FINISH_UNMAPPED);
     }
     if (task->code != NULL) {
         (void)segment_release(task->code);

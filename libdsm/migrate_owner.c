@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include "libdsm/sync/futex.h"
+
 uint64_t owner_clock_ms(void)
 {
     struct timespec now;
@@ -67,6 +69,34 @@ static int check_answer(const struct image_answer *answer, uint32_t count,
     return 0;
 }
 
+// dsmd was started again and does not know that this session has the segments; the keeper leaves alone what is away. What goes wrong here
+// the request that follows tells.
+static void open_again(dsm *session, dsm_segment *const *segments, uint32_t count)
+{
+    const struct timespec pause = {.tv_nsec =
+                                       20000000}; // the code, which is not away, is the keeper's
+    struct control_segment info;
+    for (uint32_t i = 0; i < count; i++) {
+        (void)control_reopen(&session->session, &segments[i]->segment.backing, &info, NULL);
+    }
+    (void)nanosleep(&pause, NULL);
+}
+
+int owner_park(dsm *session, dsm_segment *const *segments, uint32_t count,
+               const struct image_request *request, const struct owner_capsule *capsule,
+               struct image_answer *answer, struct failure *failure)
+{
+    const int64_t deadline = sync_after_ms(LIMIT_FAILOVER_MS);
+    int error;
+    owner_set_away(segments, count, true); // a connection that comes again must not open them
+    while ((error = control_image_park(&session->session, request, capsule->token,
+                                       capsule->lifetime_ms, "", answer, failure)) == -EBADF &&
+           sync_now() < deadline) {
+        open_again(session, segments, count);
+    }
+    return error;
+}
+
 // The commit of that capsule, or (NULL) the abort of what this session parked.
 static int ask(dsm *session, const struct capsule *capsule, const struct image_request *back,
                struct image_answer *answer, struct failure *failure)
@@ -88,7 +118,15 @@ static int get_image(dsm *session, dsm_segment *const *segments, uint32_t count,
     do {
         resumed = atomic_load(&session->session.backing.resumed);
         owner_set_away(segments, count, true);
-        int error = ask(session, capsule, back, &answer, failure);
+        const int64_t deadline = sync_after_ms(LIMIT_FAILOVER_MS);
+        int error;
+        while ((error = ask(session, capsule, back, &answer, failure)) == -EBADF &&
+               sync_now() < deadline) {
+            open_again(session, segments, count);
+        }
+        if (capsule != NULL && error == 0) {
+            (void)migrate_step(&session->steps, MIGRATE_DEENCAP_ANSWERED);
+        }
         error = error != 0 ? error : check_answer(&answer, count, capsule, failure);
         if (error != 0) {
             return error;

@@ -10,6 +10,7 @@
 #include "libdsm/alloc.h"
 #include "libdsm/backing/control.h"
 #include "libdsm/backing/session.h"
+#include "libdsm/migrate/steps.h"
 #include "libdsm/pager/pager.h"
 #include "libdsm/settings.h"
 #include "libdsm/stat/stat_page.h"
@@ -30,6 +31,7 @@ struct dsm_segment {
 
 struct dsm {
     struct settings settings;
+    struct failpoint steps; // of a move; none is armed but in tests
     const struct trap_ops *trap;
     struct stat_page page;
     struct counters *counters; // in the page

@@ -298,6 +298,20 @@ int control_none(struct session *session, const struct control_segment *segment,
     return error;
 }
 
+int control_reopen(struct session *session, const struct backing_segment *segment,
+                   struct control_segment *info, struct failure *failure)
+{
+    Dsm__Open open = DSM__OPEN__INIT;
+    open.segment = segment->id;
+    open.write = true;
+    open.epoch = segment->epoch;
+    open.highest = atomic_load(&segment->acknowledged);
+    Dsm__Control control = DSM__CONTROL__INIT;
+    control.body_case = DSM__CONTROL__BODY_OPEN;
+    control.open = &open;
+    return operate(session, &control, info, failure);
+}
+
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline)
 {

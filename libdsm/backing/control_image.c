@@ -4,7 +4,8 @@
 // knows an image's step by its members and epochs, a clone by its operation id, code by its identity.
 //
 // After a restart of the server the keeper opens the session's segments again; a request that comes before that is answered "not open", and
-// asks once more a little later, for as long as a failover may take.
+// asks once more a little later, for as long as a failover may take. But not a park or an abort: the keeper leaves alone what is away,
+// so who asks these opens it again (migrate_owner.c).
 //
 // The token is wiped nowhere here: it is the caller's, and goes into one message, whose bytes are sealed by the lane.
 #include "libdsm/backing/control_image.h"
@@ -119,7 +120,7 @@ int control_image_park(struct session *session, const struct image_request *requ
     control.body_case = DSM__CONTROL__BODY_IMAGE_PARK;
     control.image_park = &park;
     const struct control_result result = {.take = take_answer, .context = answer};
-    return operate(session, &control, &result, failure);
+    return control_operate(session, &control, &result, failure);
 }
 
 int control_image_commit(struct session *session, const uint8_t image[WIRE_ID_BYTES],
@@ -152,7 +153,7 @@ int control_image_abort(struct session *session, const struct image_request *req
     control.body_case = DSM__CONTROL__BODY_IMAGE_ABORT;
     control.image_abort = &back;
     const struct control_result result = {.take = take_answer, .context = answer};
-    return operate(session, &control, &result, failure);
+    return control_operate(session, &control, &result, failure);
 }
 
 int control_create_typed(struct session *session, const char *name, uint64_t bytes,

@@ -37,7 +37,12 @@ static int freeze_part(struct image *image, struct image_part *part)
         return failed_in(image, part, error, part->freeze.failed_page);
     }
     part->frozen = true;
+    error = migrate_step(image->steps, MIGRATE_INITIATE_FROZEN);
+    if (error != 0) {
+        return failed_in(image, part, error, DSM_NO_PAGE);
+    }
     error = pages_capture(segment, part->from_pages, &part->runs, &part->run_count, &failed);
+    error = error != 0 ? error : migrate_step(image->steps, MIGRATE_INITIATE_CAPTURED);
     return error != 0 ? failed_in(image, part, error, failed) : 0;
 }
 
@@ -45,7 +50,8 @@ static int start_flush(struct image *image, struct image_part *part)
 {
     const struct call call = {.kind = CALL_FLUSH, .segment = part->segment};
     part->flush = pager_call_begin(image->pager, &call);
-    return part->flush != NULL ? 0 : failed_in(image, part, -EAGAIN, DSM_NO_PAGE);
+    int error = part->flush != NULL ? migrate_step(image->steps, MIGRATE_INITIATE_FLUSH) : -EAGAIN;
+    return error == 0 ? 0 : failed_in(image, part, error, DSM_NO_PAGE);
 }
 
 int image_freeze(struct image *image)
@@ -74,6 +80,7 @@ static int end_flush(struct image *image, struct image_part *part)
         probe_migrate_flush(part->segment->number, part->freeze.dirty_pages,
                             part->freeze.clean_pages, (u64)(sync_now() - image->frozen_ns), error);
     }
+    error = error != 0 ? error : migrate_step(image->steps, MIGRATE_ENCAP_WRITTEN);
     return error != 0 ? failed_in(image, part, error, result.failed_page) : 0;
 }
 
@@ -100,6 +107,11 @@ int image_settle(struct image *image)
     for (uint32_t i = 0; i < image->count; i++) {
         count_sample(image->pager->stat, &image->parts[i]);
         (void)pager_release_clean(image->parts[i].segment);
+    }
+    int error = migrate_step(image->steps, MIGRATE_ENCAP_RELEASED);
+    if (error != 0) {
+        image_thaw(image);
+        return failed_in(image, &image->parts[0], error, DSM_NO_PAGE);
     }
     return 0;
 }

@@ -9,6 +9,7 @@
 #define LIBDSM_MIGRATE_IMAGE_H
 
 #include "libdsm/migrate/capsule.h"
+#include "libdsm/migrate/steps.h"
 #include "libdsm/pager/pager.h"
 
 struct image_part {
@@ -25,6 +26,7 @@ struct image_part {
 
 struct image { // all zeros but pager, parts and count before the freeze
     struct pager *pager;
+    struct failpoint *steps; // or NULL
     uint32_t count;
     struct image_part parts[LIMIT_CAPSULE_SEGMENTS];
     int64_t frozen_ns;      // when

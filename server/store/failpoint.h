@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Named points between the steps of the store, at which a test can kill the process, fail the step
-// or delay it: DSM_FAILPOINT="write.entry:kill:17" kills at the 17th pass; also "error", and
-// "delay-MS" (from that pass on). Compiled in always, armed by the environment at store_open only;
-// a point that is not armed costs one predicted branch.
+// The steps of the store between which a test can kill the process, or do worse: DSM_FAILPOINT="write.entry:kill:17", read
+// by store_open. See rpc/failpoint.h.
 #ifndef SERVER_STORE_FAILPOINT_H
 #define SERVER_STORE_FAILPOINT_H
 
-#include <stdatomic.h>
-#include <stdint.h>
-
-#include "rpc/failure.h"
+#include "rpc/failpoint.h"
 
 // X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that only
 // kill and delay fit.
@@ -55,25 +50,8 @@ enum failpoint_id {
         FAILPOINT_COUNT
 };
 
-enum failpoint_action { FAILPOINT_KILL, FAILPOINT_ERROR, FAILPOINT_DELAY };
-
-struct failpoint {
-    enum failpoint_id armed; // FAILPOINT_NONE: none
-    enum failpoint_action action;
-    uint32_t delay_ms;
-    uint64_t at;
-    _Atomic uint64_t passes;
-};
-
-// NULL or "": nothing armed. -EINVAL with a sentence for what is not a point, an action that fits
-// it and a count.
+// As failpoint_arm_in, of these.
 int failpoint_arm(struct failpoint *point, const char *text, struct failure *failure);
 const char *failpoint_name(enum failpoint_id id);
-int failpoint_pass(struct failpoint *point); // counts, acts; 0 or -EIO
-
-static inline int failpoint_at(struct failpoint *point, enum failpoint_id id)
-{
-    return __builtin_expect(point->armed == id, 0) ? failpoint_pass(point) : 0;
-}
 
 #endif

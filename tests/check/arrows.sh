@@ -18,7 +18,7 @@ libdsm/trap:     libdsm/sync
 libdsm/stat:     libdsm/sync libdsm/include rpc/probe.h rpc/latency.h
 libdsm/backing:  libdsm/settings.h libdsm/sync libdsm/stat libdsm/include rpc
 libdsm/pager:    libdsm/settings.h rpc/latency.h libdsm/sync libdsm/page libdsm/policy libdsm/trap libdsm/backing libdsm/stat libdsm/include
-libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include rpc/noise.h rpc/keyfile.h rpc/wire.h rpc/limits.h rpc/failure.h rpc/deadline.h
+libdsm/migrate:  libdsm/settings.h libdsm/sync libdsm/page libdsm/pager libdsm/trap libdsm/backing libdsm/stat libdsm/include rpc/noise.h rpc/keyfile.h rpc/wire.h rpc/limits.h rpc/failure.h rpc/failpoint.h rpc/deadline.h
 libdsm/task:     libdsm/session_api.h libdsm/error.h libdsm/sync libdsm/migrate libdsm/include rpc/limits.h rpc/failure.h
 libdsm/.:        libdsm rpc
 rpc:
