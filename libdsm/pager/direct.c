@@ -103,7 +103,9 @@ enum direct_end direct_fetch(struct segment *segment, uint64_t page, bool write,
     segment->users++;
     lock_release(&pager->lock);
     d->request = *request;
-    prepare(d, segment, run, lane, deadline);
+    // For ever is the thread's affair: it asks again.
+    prepare(d, segment, run, lane,
+            deadline == SYNC_FOR_EVER ? sync_after_ms(LIMIT_FAILOVER_MS) : deadline);
     int error = pager_swap_in(&d->swap);
     enum direct_end end = end_of(&d->swap, error);
     if (error == -EINPROGRESS) {
