@@ -282,18 +282,20 @@ static void serve(struct task_mover *mover, int fd)
 {
     char line[LINE_BYTES];
     char key[KEYFILE_TEXT_BYTES];
-    unsigned seconds = 0;
+    char digits[6];
     uint8_t decoded[NOISE_KEY_BYTES];
     introduce(mover->task, fd);
     if (!hear(fd, line, sync_after_ms(SAY_MS))) {
         return; // it only looked
     }
-    if (sscanf(line, "MOVE %44s %u", key, &seconds) != 2 || keyfile_decode(key, decoded) != 0 ||
-        seconds == 0 || seconds > LIMIT_CAPSULE_MAX_MS / 1000) {
+    int words = sscanf(line, "MOVE %44s %5[0-9]", key, digits);
+    unsigned long seconds = words == 2 ? strtoul(digits, NULL, 10) : 0;
+    if (seconds == 0 || seconds > LIMIT_CAPSULE_MAX_MS / 1000 ||
+        keyfile_decode(key, decoded) != 0) {
         say(fd, "STAYS", "That request has no sense here.");
         return;
     }
-    want(mover, fd, key, seconds);
+    want(mover, fd, key, (unsigned)seconds);
 }
 
 // False: this is the end, and nobody is listened to any more.

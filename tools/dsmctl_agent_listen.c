@@ -97,10 +97,10 @@ static int bind_address(struct agent *agent, const char *address, struct failure
     }
     int error = bind_one(agent, found); // of a name, its first address
     freeaddrinfo(found);
-    if (error == -EAFNOSUPPORT && strcmp(host, "::") == 0) {
-        char fallback[32];
-        (void)snprintf(fallback, sizeof fallback, "0.0.0.0:%s", port);
-        return bind_address(agent, fallback, failure);
+    if (error == -EAFNOSUPPORT && strcmp(host, "::") == 0 &&
+        getaddrinfo("0.0.0.0", port, &hints, &found) == 0) { // a kernel without IPv6
+        error = bind_one(agent, found);
+        freeaddrinfo(found);
     }
     return error == 0 ? 0
                       : failure_set(failure, error, "Cannot listen on %s: %s.", address,

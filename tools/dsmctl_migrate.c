@@ -8,7 +8,6 @@
 // nobody can say here, because the program itself is gone.
 #include <argp.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,8 +139,8 @@ static int stop(struct migrate *m, const char *key, char *why, enum outcome *out
         (void)snprintf(why, MOVER_LINE_BYTES, "%s", line[5] != 0 ? line + 6 : "");
         return failure_set(failure, -ECANCELED, "%s", why);
     }
-    return sscanf(line, "CAPSULE %" SCNu64, &m->capsule_bytes) == 1 && m->capsule_bytes > 0 &&
-                   m->capsule_bytes <= MOVER_CAPSULE_BYTES
+    m->capsule_bytes = strncmp(line, "CAPSULE ", 8) == 0 ? strtoull(line + 8, NULL, 10) : 0;
+    return m->capsule_bytes > 0 && m->capsule_bytes <= MOVER_CAPSULE_BYTES
                ? 0
                : failure_set(failure, -EBADMSG, "The program says nonsense.");
 }

@@ -92,10 +92,8 @@ static int connect_to(const char *name)
 static bool understand(const char *line, struct mover_offer *task)
 {
     char id[2 * LIMIT_BUILD_ID_BYTES + 1];
-    unsigned version = 0;
     memset(task, 0, sizeof *task);
-    if (sscanf(line, "DSM-TASK %u %128[0-9a-f] %255s", &version, id, task->name) != 3 ||
-        version != 1 || strlen(id) % 2 != 0) {
+    if (sscanf(line, "DSM-TASK 1 %128[0-9a-f] %255s", id, task->name) != 2 || strlen(id) % 2 != 0) {
         return false;
     }
     for (size_t i = 0; i < strlen(id) / 2; i++) {

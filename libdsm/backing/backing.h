@@ -104,6 +104,7 @@ struct backing_run {
     // The room's own.
     uint32_t sent_on; // connection number, 0: not sent
     uint64_t request;
+    uint64_t epoch;   // under which it was sent
     uint32_t resumes; // of the segment, when it was sent
     uint32_t asked;   // count, at first
     uint32_t done;    // pages done so far, from the first

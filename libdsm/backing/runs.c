@@ -93,11 +93,12 @@ static void count_wire(struct backing_lane *lane, struct lane_counts before)
 
 static struct wire_header request_of(struct backing_run *run, uint16_t op)
 {
+    run->epoch = atomic_load(&run->segment->epoch);
     return (struct wire_header){
         .op = op,
         .request = run->request,
         .segment = run->segment->id,
-        .epoch = run->segment->epoch,
+        .epoch = run->epoch,
         .page = run->page + run->done,
         .count = run->count - run->done,
         .version = run->version,
@@ -231,6 +232,9 @@ static int judge(struct backing_lane *lane, struct backing_run *run,
         }
         return -EAGAIN;
     case WIRE_FENCED:
+        if (run->epoch < atomic_load(&run->segment->epoch)) {
+            return -EAGAIN; // it was sent while the segment was on its way, and that was taken back
+        }
         return meet_fate(run->segment, BACKING_FENCED);
     case WIRE_NO_SEGMENT:
         return meet_fate(run->segment, BACKING_LOST);

@@ -316,6 +316,9 @@ def main():
     server.process.terminate()
     if server.process.wait() != 0:
         fail("dsmd does not end well")
+    # Every slot is counted, and every count has its slots.
+    if subprocess.run([f"{BIN}/dsmctl", "check", STORE], check=False, stdout=subprocess.DEVNULL).returncode != 0:
+        fail("the store is damaged")
 
 
 main()
