@@ -86,6 +86,7 @@ static void solve(void *heap, uint64_t heap_bytes)
     struct plate *again = calloc(1, sizeof *again);
     if (again == NULL) {
         dsm_task_exit(1);
+        return; // it does not come here
     }
     heat(again);
     for (uint64_t number = 0; number < plate->done; number++) {
