@@ -1,0 +1,151 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# faults.sh SEED OPERATIONS SECONDS: pagecheck over a wire that spoils bytes (spoil_proxy), while a schedule drawn from SEED
+# stops and kills dsmd, stops the client, kills another client, and lays partitions, loss and a narrow band between
+# their two namespaces. No load may ever be wrong, whatever was acknowledged must be there, and every fault must end.
+# SECONDS bounds the schedule: then the network is left alone and the rest of the operations goes through.
+# shellcheck source=tests/e2e/lib.sh
+. "$(dirname "$0")/lib.sh"
+RANDOM=${1:-1}
+seed=${1:-1}
+operations=${2:-100000}
+command -v nft >/dev/null || skip "needs nft (Debian package nftables)"
+need_programs dsmd dsmctl pagecheck spoil_proxy
+make_keys
+make_namespaces
+server=(ip netns exec "$server_namespace")
+"${server[@]}" nft add table inet faults 2>"$work/nft.log" ||
+    skip "nft does not work here: $(head -n 1 "$work/nft.log")"
+start_dsmd
+dsmd_port=$server_port
+
+"${server[@]}" setpriv --pdeathsig KILL "$build/bin/spoil_proxy" $server_address $server_address "$dsmd_port" "$seed" 500 \
+    >"$work/proxy" &
+proxy_pid=$!
+pids+=("$proxy_pid")
+wait_until 10 test -s "$work/proxy" || fail "the proxy does not start"
+proxy_port=$(head -n 1 "$work/proxy")
+
+over_proxy() { # COMMAND...: with a client that goes by the proxy
+    server_port=$proxy_port
+    "$@"
+    server_port=$dsmd_port
+}
+
+pause() { # MOST_MS
+    sleep "$(printf '%d.%03d' $((RANDOM % $1 / 1000)) $((RANDOM % $1 % 1000)))"
+}
+
+rules() { # RULE...: what the server's namespace drops
+    {
+        echo "table inet faults {"
+        echo " chain in { type filter hook input priority 0; iifname != lo $1; }"
+        echo " chain out { type filter hook output priority 0; oifname != lo $2; }"
+        echo "}"
+    } | "${server[@]}" nft -f -
+}
+
+no_rules() {
+    "${server[@]}" nft delete table inet faults
+}
+
+declare -A met
+note() {
+    met[$1]=$((${met[$1]:-0} + 1))
+}
+
+pagecheck_pid() { # of the client's own process, below those that start it
+    local pid=$client_pid next
+    while next=$(pgrep -P "$pid" | head -n 1) && [ -n "$next" ]; do
+        pid=$next
+    done
+    echo "$pid"
+}
+
+one_fault() {
+    local pid
+    case $((RANDOM % 9)) in
+    0)
+        note kill
+        kill_dsmd
+        pause 1500
+        start_dsmd
+        ;;
+    1)
+        note stop
+        kill -STOP "$dsmd_pid"
+        pause 2500
+        kill -CONT "$dsmd_pid"
+        ;;
+    2)
+        note stop-client
+        pid=$(pagecheck_pid)
+        kill -STOP "$pid" 2>/dev/null || return 0
+        pause 1500
+        kill -CONT "$pid" 2>/dev/null || true
+        ;;
+    3)
+        note partition
+        rules drop drop
+        pause 2500
+        no_rules
+        ;;
+    4)
+        note to-server
+        rules drop accept
+        pause 2500
+        no_rules
+        ;;
+    5)
+        note to-client
+        rules accept drop
+        pause 2500
+        no_rules
+        ;;
+    6)
+        note loss
+        rules "numgen random mod 100 < 8 drop" "numgen random mod 100 < 8 drop"
+        pause 4000
+        no_rules
+        ;;
+    7)
+        note narrow
+        ip netns exec "$server_namespace" tc qdisc add dev ds$$ root tbf rate 40mbit burst 64k latency 30ms
+        pause 4000
+        ip netns exec "$server_namespace" tc qdisc del dev ds$$ root
+        ;;
+    *)
+        note kill-client
+        over_proxy client_command 60 pagecheck --threads 4 --pages 512 --seconds 30
+        "${command[@]}" >/dev/null 2>&1 </dev/null &
+        pid=$!
+        pids+=("$pid")
+        sleep 0.7
+        pkill -KILL -P "$pid" 2>/dev/null || true
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+        ;;
+    esac
+}
+
+export DSM_FAULT_TIMEOUT=0 # a fault may wait as long as the trouble lasts
+over_proxy start_client 14000 pagecheck --threads 16 --pages 8192 --seed "$seed" --ops "$operations"
+has_segment() {
+    [ -n "$(ls "$store/segments" 2>/dev/null)" ] || ended "$client_pid"
+}
+wait_until 60 has_segment || fail "pagecheck makes no segment"
+kill -USR1 "$proxy_pid"
+end=$((SECONDS + ${3:-20}))
+while [ $SECONDS -lt $end ] && ! ended "$client_pid"; do
+    one_fault
+    pause 700
+done
+wait_client || fail "pagecheck: exit $?"
+grep -qw verified "$client_log" || fail "pagecheck did not say verified"
+kill -TERM "$proxy_pid"
+wait "$proxy_pid" || fail "the proxy ended with an error"
+say "faults:$(for fault in "${!met[@]}"; do printf ' %s %s' "$fault" "${met[$fault]}"; done)"
+say "the wire:$(tail -n +2 "$work/proxy" | tr '\n' ',')"
+[ ${#met[@]} -ge 3 ] || fail "only ${#met[@]} kinds of faults were met: nothing was tried"
+server_port=$dsmd_port
+stop_dsmd
