@@ -337,8 +337,8 @@ static void send_answer(struct control *control, struct lane_peer *peer,
         service_say_refused(control->lane, request, &header, control->failure.text);
     }
     size_t bytes = dsm__control_answer__get_packed_size(&control->answer);
-    if (bytes <= LIMIT_CONTROL_BYTES) {
-        packed = malloc(bytes + 1);
+    if (bytes <= LIMIT_CONTROL_BYTES) { // from the arena: what was done must not end in a refusal
+        packed = control_alloc(control, bytes + 1);
     }
     if (packed == NULL) {
         header.status = WIRE_STORE_ERROR;
@@ -348,7 +348,6 @@ static void send_answer(struct control *control, struct lane_peer *peer,
     header.length = (uint32_t)dsm__control_answer__pack(&control->answer, packed);
     const struct iovec piece = {.iov_base = packed, .iov_len = header.length};
     service_reply(control->lane, peer, request, &header, &piece, header.length > 0 ? 1 : 0);
-    free(packed);
 }
 
 void service_control(struct service_lane *lane, struct lane_peer *peer,
