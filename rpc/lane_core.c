@@ -23,6 +23,7 @@ void lane_core_init(struct lane_core *core, const struct lane_ops *ops, struct n
 {
     core->lane.ops = ops;
     core->lane.counts = (struct lane_counts){0};
+    core->lane.ahead = 0;
     core->lane.times = NULL;
     core->lane.spin = (struct spin){0};
     core->lane.patience = LANE_NO_DEADLINE;

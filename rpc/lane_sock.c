@@ -247,6 +247,7 @@ static ssize_t sock_receive_data(struct lane *lane, void *to, const void **data,
     void *place = to != NULL ? to : sock->plain;
     ssize_t bytes = lane_core_record(&sock->core, sock->in + sock->in_start, place);
     sock->in_start += (uint32_t)need;
+    lane->ahead = sock->in_end - sock->in_start;
     if (bytes > 0) {
         *data = place;
     }

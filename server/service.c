@@ -88,6 +88,21 @@ static void answer_alone(struct service_lane *lane, struct lane_peer *peer,
     service_reply(lane, peer, request, answer, NULL, 0);
 }
 
+// Pages that lie side by side in the store are one piece: a record of them is sealed from where they lie.
+static int joined(struct iovec *pieces, unsigned count)
+{
+    int last = -1;
+    for (unsigned i = 0; i < count; i++) {
+        if (last >= 0 && (const uint8_t *)pieces[last].iov_base + pieces[last].iov_len ==
+                             (const uint8_t *)pieces[i].iov_base) {
+            pieces[last].iov_len += pieces[i].iov_len;
+        } else {
+            pieces[++last] = pieces[i];
+        }
+    }
+    return last + 1;
+}
+
 static void serve_read(struct service_lane *lane, struct lane_peer *peer,
                        const struct wire_header *request)
 {
@@ -115,7 +130,7 @@ static void serve_read(struct service_lane *lane, struct lane_peer *peer,
         answer.length = sent * hold.page_bytes;
         answer.done = request->count;
         answer.version = store_segment_highest(hold.segment);
-        service_reply(lane, peer, request, &answer, pieces, (int)sent);
+        service_reply(lane, peer, request, &answer, pieces, joined(pieces, sent));
         store_read_end(store);
         atomic_fetch_add_explicit(&service->pages_read, request->count, memory_order_relaxed);
     }

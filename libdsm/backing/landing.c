@@ -48,7 +48,8 @@ static int store_pieces(const struct land *l, struct landing *landing, const uin
     uint32_t page_bytes = page_bytes_of(l);
     while (bytes > 0) {
         pass_zeros(landing);
-        uint32_t room = page_bytes - landing->offset;
+        uint32_t pages = side_by_side(&landing->answer, landing->page, bytes / page_bytes + 1);
+        uint32_t room = pages * page_bytes - landing->offset;
         uint32_t n = room < bytes ? room : bytes;
         if (landing->to != NULL) {
             memcpy(landing->to + (size_t)landing->page * page_bytes + landing->offset, data, n);
@@ -94,6 +95,15 @@ static ssize_t take_record(const struct land *l, const struct landing *landing, 
     return n;
 }
 
+// Whole pages are delivered as soon as they are verified, and the first ones, which somebody waits for, alone. After
+// these, records that are here already are opened before anybody is woken for the ones before them: to take a lock, to
+// change a protection and to wake a thread for each 32 KiB costs as much as to open them.
+static bool deliver_later(const struct land *l, const struct landing *landing)
+{
+    uint32_t next = record_plain_bytes(landing->left);
+    return landing->delivered > 0 && next > 0 && l->lane->lane->ahead >= next + LIMIT_SEAL_BYTES;
+}
+
 static int land_records(const struct land *l, struct landing *landing)
 {
     while (landing->left > 0) {
@@ -111,9 +121,11 @@ static int land_records(const struct land *l, struct landing *landing)
         } else if (store_pieces(l, landing, data, (uint32_t)n) != 0) {
             return -ENOMEM; // of this machine, not of the server
         }
-        deliver(l, landing, landing->page);
-        if (l->lane->leave && landing->left > 0) {
-            return -EINPROGRESS;
+        if (!deliver_later(l, landing)) {
+            deliver(l, landing, landing->page);
+            if (l->lane->leave && landing->left > 0) {
+                return -EINPROGRESS;
+            }
         }
     }
     deliver(l, landing, landing->answer.count); // zeros at the end

@@ -68,6 +68,15 @@ static uint32_t delivered(uint32_t count)
     return n;
 }
 
+// Pages of data whose records are wholly among the first `bytes` of an answer.
+static uint32_t arrived(size_t bytes)
+{
+    size_t records = bytes < WIRE_HEADER_SEALED_BYTES
+                         ? 0
+                         : (bytes - WIRE_HEADER_SEALED_BYTES) / RECORD_SEALED_MAX;
+    return (uint32_t)(records * LIMIT_RECORD_DATA_BYTES / rig.page_bytes);
+}
+
 // In pieces of `step` bytes; between them the run moves, as from one thread's hands into another's.
 static void dribble(struct backing_lane *lane, struct backing_run run, size_t bytes, size_t step)
 {
@@ -76,7 +85,7 @@ static void dribble(struct backing_lane *lane, struct backing_run run, size_t by
         struct backing_run moved = run;
         assert_int_equal(backing_read_receive(lane, &moved, &sink, &moved, soon()), -EINPROGRESS);
         assert_int_equal(moved.done, delivered(moved.count));
-        assert_true(moved.done >= before);
+        assert_true(moved.done >= before && moved.done >= arrived(at));
         before = moved.done;
         assert_true(
             line_write(line->fd, line->message + at, step < bytes - at ? step : bytes - at));
@@ -107,6 +116,23 @@ static void late_answers_come_in_piece_by_piece(void **state)
         dribble(lane, run, prepare_answer(), cases[c / 2].step);
         end(lane);
     }
+}
+
+// What is all here is opened first and delivered after, but for the pages that somebody waits for.
+static void many_records_are_delivered_as_one(void **state)
+{
+    (void)state;
+    struct backing_lane *lane = begin(4096, true);
+    data_pages(0, 40);
+    struct backing_run run = run_of(40);
+    backing_read_send(lane, &run, soon());
+    size_t bytes = prepare_answer();
+    assert_true(line_write(line->fd, line->message, bytes));
+    rig.deliveries = 0;
+    assert_int_equal(backing_read_receive(lane, &run, &sink, &run, soon()), 0);
+    expect_delivered(40, 40);
+    assert_int_equal(rig.deliveries, 2);
+    end(lane);
 }
 
 static void *feed_later(void *argument)
@@ -297,6 +323,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(late_answers_come_in_piece_by_piece),
+        cmocka_unit_test(many_records_are_delivered_as_one),
         cmocka_unit_test(taken_over_in_the_middle),
         cmocka_unit_test(late_answers_keep_their_order),
         cmocka_unit_test(death_in_the_middle),

@@ -139,15 +139,19 @@ static int fill(void *context, uint64_t page, uint32_t offset, const void *from,
 {
     const struct backing_run *run = context;
     assert_true(page >= run->page && page < run->page + run->count && !rig.with_address);
-    assert_true(offset + bytes <= rig.segment.page_bytes);
+    uint64_t end = (page - run->page) * rig.segment.page_bytes + offset + bytes;
+    assert_true(end <= (uint64_t)run->count * rig.segment.page_bytes);
     memcpy(rig.frames + (page - run->page) * rig.segment.page_bytes + offset, from, bytes);
-    rig.placed[page - run->page] = true;
+    for (uint64_t at = page - run->page; at * rig.segment.page_bytes < end; at++) {
+        rig.placed[at] = true;
+    }
     return rig.fill_error;
 }
 
 static void deliver(void *context, uint64_t page, uint32_t count)
 {
     const struct backing_run *run = context;
+    rig.deliveries++;
     for (uint32_t i = 0; i < count; i++) {
         uint64_t at = page - run->page + i;
         assert_true(at < run->count && rig.placed[at]);

@@ -36,6 +36,7 @@ struct backing_rig {
     // What the sink got.
     uint8_t frames[2 * LIMIT_RUN_BYTES];
     uint32_t delivered[LIMIT_RUN_PAGES];
+    uint32_t deliveries;
     bool placed[LIMIT_RUN_PAGES];
     bool with_address;
     int place_error, fill_error;
