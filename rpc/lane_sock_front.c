@@ -63,14 +63,25 @@ static void thread_grants(struct sock_thread *thread)
     }
 }
 
+static void thread_turn(struct sock_peers *turns)
+{
+    struct sock_peer *peer = TAILQ_FIRST(turns);
+    TAILQ_REMOVE(turns, peer, turn_link);
+    peer->turns = NULL;
+    sock_peer_turn(peer);
+}
+
+// A turn for each; of those that move much, for one. Then new events are looked for: so a fault waits for one
+// message of somebody's bulk at most, however many there are.
 static void thread_turns(struct sock_thread *thread)
 {
     struct sock_peer *last = TAILQ_LAST(&thread->turns, sock_peers);
     for (struct sock_peer *peer = NULL; last != NULL && peer != last;) {
         peer = TAILQ_FIRST(&thread->turns);
-        TAILQ_REMOVE(&thread->turns, peer, turn_link);
-        peer->in_turns = false;
-        sock_peer_turn(peer);
+        thread_turn(&thread->turns);
+    }
+    if (!TAILQ_EMPTY(&thread->bulk)) {
+        thread_turn(&thread->bulk);
     }
 }
 
@@ -98,7 +109,7 @@ static void thread_bury(struct sock_thread *thread)
 
 static int thread_patience(const struct sock_thread *thread)
 {
-    if (!TAILQ_EMPTY(&thread->turns)) {
+    if (!TAILQ_EMPTY(&thread->turns) || !TAILQ_EMPTY(&thread->bulk)) {
         return 0;
     }
     return TAILQ_EMPTY(&thread->holds) ? -1 : OVERDUE_CHECK_MS;
@@ -237,6 +248,7 @@ static int thread_init(struct sock_thread *thread, struct sock_front *front,
     TAILQ_INIT(&thread->peers);
     TAILQ_INIT(&thread->shut);
     TAILQ_INIT(&thread->turns);
+    TAILQ_INIT(&thread->bulk);
     TAILQ_INIT(&thread->dead);
     TAILQ_INIT(&thread->holds);
     thread->scratch = malloc(SOCK_SCRATCH_BYTES);

@@ -13,6 +13,8 @@ enum {
     SOCK_SCRATCH_BYTES = 256 << 10,                   // sealed at once, then sent
     SOCK_TURN_MESSAGES = 8,                           // of one peer, then the next peer
     SOCK_TURN_BYTES = 1 << 20,                        // in and out, of one peer
+    SOCK_BULK_BYTES = 64 << 10,       // a message of so many, with its answer, is bulk:
+    SOCK_BULK_TURN_BYTES = 256 << 10, // its peer has shorter turns, after all others
     SOCK_HOLD_MS = 2000, // how long a peer may let a payload buffer wait that others need
 };
 
@@ -34,12 +36,15 @@ struct sock_chunk { // sealed bytes that the socket did not take yet
 };
 
 // T: its thread only; L: under the thread's lock; P: the pool's.
+TAILQ_HEAD(sock_peers, sock_peer);
 struct sock_peer {
     struct lane_peer head;
     struct sock_thread *thread;        // const
     int fd;                            // const
     uint32_t interest;                 // T: epoll events asked for; 0: not in the set
-    bool in_turns;                     // T
+    struct sock_peers *turns;          // T: the list of turns that it is in, or NULL
+    bool bulk;                         // T: its present message, or the one before
+    size_t message_bytes;              // T: of the present message and its answer
     bool throttled;                    // T: not read before its answers drained
     bool dead;                         // T: closed() was called
     bool request_open;                 // T: a header was opened, its payload is awaited
@@ -59,7 +64,6 @@ struct sock_peer {
     size_t ahead_end;                  // T
     uint8_t ahead[SOCK_AHEAD_BYTES];   // T
 };
-TAILQ_HEAD(sock_peers, sock_peer);
 
 struct sock_thread {
     struct sock_front *front;     // const
@@ -71,7 +75,8 @@ struct sock_thread {
     struct sock_peers peers; // L
     struct sock_peers shut;  // L
     bool stopping;           // L
-    struct sock_peers turns; // T: peers that can go on
+    struct sock_peers turns; // T: peers that can go on,
+    struct sock_peers bulk;  // T: and those of them that move much
     struct sock_peers dead;  // T: freed at the end of the round
     struct sock_peers holds; // T: peers that hold a payload buffer
     struct spin spin;        // T

@@ -18,7 +18,7 @@
 // bounded by what was asked before the limit plus one answer for each peer.
 //
 // A turn ends after SOCK_TURN_MESSAGES or SOCK_TURN_BYTES; then the thread's other peers have
-// theirs.
+// theirs. Who moves much has shorter turns, and one of these only after all others had theirs.
 //
 // Must never: allocate from a length that has not been opened and checked; block; touch a peer
 // after its end.
@@ -48,9 +48,9 @@ int sock_peer_watch(struct sock_peer *peer, uint32_t interest)
 
 static void turn_wanted(struct sock_peer *peer)
 {
-    if (!peer->in_turns && !peer->dead) {
-        peer->in_turns = true;
-        TAILQ_INSERT_TAIL(&peer->thread->turns, peer, turn_link);
+    if (peer->turns == NULL && !peer->dead) {
+        peer->turns = peer->bulk ? &peer->thread->bulk : &peer->thread->turns;
+        TAILQ_INSERT_TAIL(peer->turns, peer, turn_link);
     }
 }
 
@@ -100,8 +100,9 @@ void sock_peer_end(struct sock_peer *peer, int reason)
     struct sock_thread *thread = peer->thread;
     lane_peer_doom(&peer->head, reason);
     peer->dead = true;
-    if (peer->in_turns) {
-        TAILQ_REMOVE(&thread->turns, peer, turn_link);
+    if (peer->turns != NULL) {
+        TAILQ_REMOVE(peer->turns, peer, turn_link);
+        peer->turns = NULL;
     }
     lane_pool_leave(thread->front->pool, &peer->waiter);
     buffer_release(peer);
@@ -226,6 +227,8 @@ static int sock_answer(struct lane_peer *head, const struct wire_header *header,
         return error;
     }
     peer->thread->turn_bytes += header->length;
+    peer->message_bytes += header->length;
+    peer->bulk = peer->message_bytes >= SOCK_BULK_BYTES;
     error = TAILQ_EMPTY(&peer->out) ? send_portions(peer, &answer) : keep(peer, NULL, 0, &answer);
     if (error != 0) {
         lane_peer_doom(head, error == -EPIPE ? -ECONNRESET : error);
@@ -285,6 +288,8 @@ static int read_header(struct sock_peer *peer)
     int error = lane_peer_open_header(&peer->head, peer->ahead + peer->ahead_first, &peer->request);
     peer->ahead_first += WIRE_HEADER_SEALED_BYTES;
     peer->request_open = error == 0;
+    peer->message_bytes = peer->request.length;
+    peer->bulk = peer->bulk || peer->message_bytes >= SOCK_BULK_BYTES;
     return error == 0 ? STEP_ON : error;
 }
 
@@ -384,8 +389,8 @@ void sock_peer_turn(struct sock_peer *peer)
         peer->starved_ns += sock_now() - peer->starved_at;
         peer->starved_at = 0;
     }
-    while (result == STEP_ON && messages < SOCK_TURN_MESSAGES &&
-           peer->thread->turn_bytes < SOCK_TURN_BYTES) {
+    while (result == STEP_ON && messages < (peer->bulk ? 1 : SOCK_TURN_MESSAGES) &&
+           peer->thread->turn_bytes < (peer->bulk ? SOCK_BULK_TURN_BYTES : SOCK_TURN_BYTES)) {
         bool opened = peer->request_open;
         result = step(peer);
         messages += opened && !peer->request_open;

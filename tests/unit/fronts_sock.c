@@ -328,6 +328,66 @@ static void test_an_idle_peer_is_small(void **state)
     rig_stop(&rig);
 }
 
+// ---- what waits for what ----
+
+static void (*served)(void *user, struct lane_peer *peer, const struct wire_header *request,
+                      const uint8_t *payload);
+static void *order[64];
+static _Atomic int order_count;
+
+static void note_order(void *user, struct lane_peer *peer, const struct wire_header *request,
+                       const uint8_t *payload)
+{
+    order[atomic_fetch_add(&order_count, 1) % 64] = user;
+    served(user, peer, request, payload);
+}
+
+// Several peers with much under way came first; the one that wants a page is served before them all.
+static void test_a_page_does_not_queue_behind_bulk(void **state)
+{
+    enum { BULK = 3, AHEAD = 3 };
+    struct rig rig;
+    struct rig_client bulk[BULK], gate, page;
+    (void)state;
+    rig_start(&rig, RIG_SOCK, 1);
+    served = rig.service.message;
+    for (int i = 0; i < BULK; i++) {
+        rig_connect(&rig, &bulk[i]);
+        rig_read(&bulk[i], 0, LIMIT_RUN_PAGES);
+    }
+    rig_connect(&rig, &gate);
+    rig_connect(&rig, &page);
+    rig_read(&page, 0, 1);
+    rig.service.message = note_order; // the front's thread sleeps: nothing is under way
+    struct wire_header ping = rig_request(WIRE_PING, 0, 0);
+    ping.segment = RIG_GATE;
+    assert_int_equal(rig_send(&gate, &ping, NULL), 0);
+    rig_wait_at_gate(&rig, 1);
+    struct wire_header run = rig_request(WIRE_READ, 7, LIMIT_RUN_PAGES);
+    struct wire_header one = rig_request(WIRE_READ, 7, 1);
+    for (int k = 0; k < AHEAD * BULK; k++) {
+        assert_int_equal(rig_send(&bulk[k % BULK], &run, NULL), 0);
+    }
+    assert_int_equal(rig_send(&page, &one, NULL), 0);
+    rig_open_gate(&rig);
+    rig_expect_read(&page, 7, 1);
+    for (int k = 0; k < AHEAD * BULK; k++) {
+        rig_expect_read(&bulk[k % BULK], 7, LIMIT_RUN_PAGES);
+    }
+    assert_int_equal(atomic_load(&order_count), 2 + AHEAD * BULK);
+    assert_ptr_equal(order[0], &gate.session);
+    assert_ptr_equal(order[1], &page.session);
+    for (int k = 0; k < AHEAD * BULK; k++) { // and among themselves they take turns
+        assert_ptr_equal(order[2 + k], &bulk[k % BULK].session);
+    }
+    for (int i = 0; i < BULK; i++) {
+        rig_hang_up(&bulk[i]);
+    }
+    rig_hang_up(&gate);
+    rig_hang_up(&page);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +401,7 @@ int main(void)
         cmocka_unit_test(test_who_stalls_while_others_wait_is_cut),
         cmocka_unit_test(test_waiters_leave_the_line_in_any_order),
         cmocka_unit_test(test_an_idle_peer_is_small),
+        cmocka_unit_test(test_a_page_does_not_queue_behind_bulk),
     };
     return cmocka_run_group_tests_name("sock front, raw bytes", tests, NULL, NULL);
 }
