@@ -69,7 +69,7 @@ struct lane_times {     // where a request's time went, added up by the owner's 
 struct lane { // the head of every implementation's struct
     const struct lane_ops *ops;
     struct lane_counts counts;
-    uint32_t ahead;           // sealed bytes that are here already, of what receive_data will open next
+    uint32_t ahead; // sealed bytes that are here already, of what receive_data will open next
     struct lane_times *times; // the owner's; NULL: nothing is timed
     struct spin spin;         // the owner's; its share is NULL at first: a lane_sock does not spin
     int64_t patience;         // the owner's; CLOCK_MONOTONIC, LANE_NO_DEADLINE (at first): for ever

@@ -332,13 +332,13 @@ static void test_an_idle_peer_is_small(void **state)
 
 static void (*served)(void *user, struct lane_peer *peer, const struct wire_header *request,
                       const uint8_t *payload);
-static void *order[64];
+static void *_Atomic order[64];
 static _Atomic int order_count;
 
 static void note_order(void *user, struct lane_peer *peer, const struct wire_header *request,
                        const uint8_t *payload)
 {
-    order[atomic_fetch_add(&order_count, 1) % 64] = user;
+    atomic_store(&order[atomic_fetch_add(&order_count, 1) % 64], user);
     served(user, peer, request, payload);
 }
 
@@ -351,6 +351,7 @@ static void test_a_page_does_not_queue_behind_bulk(void **state)
     (void)state;
     rig_start(&rig, RIG_SOCK, 1);
     served = rig.service.message;
+    rig.service.message = note_order; // nobody is there yet
     for (int i = 0; i < BULK; i++) {
         rig_connect(&rig, &bulk[i]);
         rig_read(&bulk[i], 0, LIMIT_RUN_PAGES);
@@ -358,7 +359,8 @@ static void test_a_page_does_not_queue_behind_bulk(void **state)
     rig_connect(&rig, &gate);
     rig_connect(&rig, &page);
     rig_read(&page, 0, 1);
-    rig.service.message = note_order; // the front's thread sleeps: nothing is under way
+    const int before = atomic_load(&order_count);
+    assert_int_equal(before, BULK + 1);
     struct wire_header ping = rig_request(WIRE_PING, 0, 0);
     ping.segment = RIG_GATE;
     assert_int_equal(rig_send(&gate, &ping, NULL), 0);
@@ -374,11 +376,11 @@ static void test_a_page_does_not_queue_behind_bulk(void **state)
     for (int k = 0; k < AHEAD * BULK; k++) {
         rig_expect_read(&bulk[k % BULK], 7, LIMIT_RUN_PAGES);
     }
-    assert_int_equal(atomic_load(&order_count), 2 + AHEAD * BULK);
-    assert_ptr_equal(order[0], &gate.session);
-    assert_ptr_equal(order[1], &page.session);
+    assert_int_equal(atomic_load(&order_count), before + 2 + AHEAD * BULK);
+    assert_ptr_equal(atomic_load(&order[before]), &gate.session);
+    assert_ptr_equal(atomic_load(&order[before + 1]), &page.session);
     for (int k = 0; k < AHEAD * BULK; k++) { // and among themselves they take turns
-        assert_ptr_equal(order[2 + k], &bulk[k % BULK].session);
+        assert_ptr_equal(atomic_load(&order[before + 2 + k]), &bulk[k % BULK].session);
     }
     for (int i = 0; i < BULK; i++) {
         rig_hang_up(&bulk[i]);
