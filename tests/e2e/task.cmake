@@ -58,3 +58,12 @@ foreach(behaviour segments probes sharers once given-up refused)
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
 endforeach()
 set_property(TEST vm.Migrate.segments vm.Migrate.probes APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)
+# For how long a computation stands still when it moves, and what is written; beside CRIU where that works.
+add_executable(moving_load ${CMAKE_CURRENT_LIST_DIR}/moving_load.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
+target_link_libraries(moving_load PRIVATE dsm Threads::Threads)
+set_task_program(moving_load)
+if(DSM_LONG_TESTS)
+  add_test(NAME e2e.task.beside-criu COMMAND ${CMAKE_CURRENT_LIST_DIR}/beside_criu.sh)
+  set_tests_properties(e2e.task.beside-criu PROPERTIES LABELS "e2e;long;plain-only" TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
+endif()
