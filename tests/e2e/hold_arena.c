@@ -75,7 +75,7 @@ static void use_it(dsm *session)
     char name[32];
     for (int i = 0; i < SEGMENTS; i++) {
         (void)snprintf(name, sizeof name, "arena-%d", i);
-        segments[i] = hold_create(session, name, (uint64_t)(1 + i * 7), PAGE);
+        segments[i] = hold_create(session, name, 1 + (uint64_t)i * 7, PAGE);
         hold_fill_all(segments[i], 1);
     }
     for (int i = 0; i < SEGMENTS; i++) { // not in the order in which they came
