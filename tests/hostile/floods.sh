@@ -81,7 +81,7 @@ calm() {
 flood() { # KIND RATE WHAT THE LOG SAYS
     local kind=$1 amount=$2 says=$3 from worst=0 grown=0 peak=0 newcomers=0
     from=$(wc -l <"$work/dsmd.log")
-    ip netns exec "$attacker" nice -n 15 python3 -B "$here/flood.py" "$kind" 192.0.2.1 "$server_port" "$seconds" "$amount" \
+    ip netns exec "$attacker" nice -n 5 python3 -B "$here/flood.py" "$kind" 192.0.2.1 "$server_port" "$seconds" "$amount" \
         >"$work/flood.log" 2>&1 &
     local flood_pid=$!
     pids+=("$flood_pid")
@@ -110,8 +110,7 @@ flood() { # KIND RATE WHAT THE LOG SAYS
 
 export DSM_CACHE=1M
 
-begin() {
-    start_dsmd --capacity 256M
+measure() {
     old_client_begin "$work/old.log" "$((seconds / 2))"
     old_client_end "$work/old.log"
     rate_before=$rate
@@ -125,7 +124,8 @@ make_keys
 make_namespaces
 make_attacker
 trap remove_attacker EXIT
-begin
+start_dsmd --capacity 256M
+measure
 dropped='dropped 10\.66\.[0-9.]+: (silent, and its place is needed|no handshake within its time|the handshake failed|too many failed)'
 flood half 5000 "$dropped"
 flood connect 10000 "$dropped"
@@ -134,8 +134,16 @@ if [ "$form" = long ]; then
     flood slow 4000 "$dropped"
 fi
 stop_dsmd
-ulimit -n 1024
-begin
+
+say "a dsmd with 1,024 descriptors"
+mkdir -p "$work/few/bin"
+printf '#!/bin/sh\nulimit -n 1024\nexec "%s" "$@"\n' "$build/bin/dsmd" >"$work/few/bin/dsmd"
+chmod 0755 "$work/few/bin/dsmd"
+whole=$build
+build=$work/few
+start_dsmd --capacity 256M
+build=$whole
+measure
 flood half 3000 "dropped 10\\.66\\.[0-9.]+: silent, and its place is needed"
 stop_dsmd
 if grep -E "dsmd: error|Assertion|Sanitizer" "$work/dsmd.log"; then
