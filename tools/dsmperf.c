@@ -9,6 +9,7 @@
 //   scan     a sequential scan of a cold segment, against a sealed TCP stream
 //   clean    write-back of a cache full of changed pages, against sealed uploads
 //   threads  random touches by many threads, against as many raw ones; clients: the same by many processes
+//   apps     whole programs with less and less local memory, beside the kernel's swap
 //   probe    what the library's probes cost, with nobody attached and with dsmstat
 //
 // This file only reads options and the environment, starts the limits' worker (before anything makes a thread),
@@ -30,7 +31,7 @@ static const struct subcommand {
                struct failure *);
 } subcommands[] = {{"limit", perf_limit}, {"fault", perf_fault},     {"scan", perf_scan},
                    {"clean", perf_clean}, {"threads", perf_threads}, {"clients", perf_clients},
-                   {"probe", perf_probe}};
+                   {"apps", perf_apps},   {"probe", perf_probe}};
 
 __attribute__((visibility("default"))) const char *argp_program_version = "dsmperf 0.1.0";
 static const char documentation[] =
@@ -41,6 +42,7 @@ static const char documentation[] =
     "  clean     write-back of a cache full of changed pages\n"
     "  threads   random touches by 1 to 16 threads\n"
     "  clients   the same by 1 to 256 processes\n"
+    "  apps      programs with less and less local memory, beside the kernel's swap\n"
     "  probe     random page faults watched by dsmstat, against unwatched ones (as root)\n\n"
     "The ratio is value / limit: for times, 1 is perfect and more is worse; for rates, less is "
     "worse. All but limit use the server of DSM_SERVER, or start a dsmd of their own when that is "
@@ -58,7 +60,10 @@ enum {
     OPTION_DISK,
     OPTION_PLOT,
     OPTION_MOST,
-    OPTION_WINDOW
+    OPTION_WINDOW,
+    OPTION_APPS,
+    OPTION_LOCAL,
+    OPTION_PROGRAMS
 };
 static const struct argp_option options[] = {
     {"json", OPTION_JSON, NULL, 0, "Print an array of objects", 0},
@@ -66,12 +71,16 @@ static const struct argp_option options[] = {
     {"samples", 'n', "N", 0, "Samples of a metric in a round (default 2000)", 0},
     {"size", 's', "MIB", 0, "Size of the segment in MiB (default 256)", 0},
     {"write", OPTION_WRITE, NULL, 0, "fault: stores, with changed pages as victims", 0},
+    {"apps", OPTION_APPS, "LIST", 0, "apps: which (default gups,stream,bfs,pagerank,sort)", 0},
+    {"local", OPTION_LOCAL, "LIST", 0, "apps: percentages (default 100,75,50,25,12.5)", 0},
+    {"programs", OPTION_PROGRAMS, "DIRECTORY", 0, "apps: where they are (default: beside dsmperf)",
+     0},
     {"most", OPTION_MOST, "N", 0, "threads, clients: the last step (default 16, 256)", 0},
     {"window", OPTION_WINDOW, "MS", 0, "threads, clients: for which all touch (default 300)", 0},
     {"trap", OPTION_TRAP, "KIND", 0, "mprotect, uffd or auto (default: DSM_TRAP, or auto)", 0},
     {"spin", OPTION_SPIN, "WHEN", 0, "auto, off or on, at both ends (default: DSM_SPIN)", 0},
     {"disk", OPTION_DISK, "DIRECTORY", 0, "On the local disk (default: TMPDIR, or /var/tmp)", 0},
-    {"plot", OPTION_PLOT, "FILE", 0, "fault: draw the distributions as SVG", 0},
+    {"plot", OPTION_PLOT, "FILE", 0, "fault, apps: draw the results as SVG", 0},
     {"dsmd", OPTION_DSMD, "PATH", 0, "Start this dsmd (default: the one beside dsmperf)", 0},
     {0}};
 
@@ -105,7 +114,8 @@ static void parse_subcommand(struct argp_state *state, struct arguments *argumen
             return;
         }
     }
-    argp_error(state, "'%s' is none of limit, fault, scan, clean, threads, clients, probe", name);
+    argp_error(state, "'%s' is none of limit, fault, scan, clean, threads, clients, apps, probe",
+               name);
 }
 
 // Of three words, for the library to read.
@@ -146,6 +156,15 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_DSMD:
         settings->dsmd = argument;
+        break;
+    case OPTION_APPS:
+        settings->apps = argument;
+        break;
+    case OPTION_LOCAL:
+        settings->local = argument;
+        break;
+    case OPTION_PROGRAMS:
+        settings->programs = argument;
         break;
     case OPTION_MOST:
         settings->most = (uint32_t)parse_count(state, argument, 1, 1024);
@@ -240,7 +259,8 @@ int main(int argc, char **argv)
 {
     static const struct argp parser = {.options = options,
                                        .parser = parse_option,
-                                       .args_doc = "limit|fault|scan|clean|threads|clients|probe",
+                                       .args_doc =
+                                           "limit|fault|scan|clean|threads|clients|apps|probe",
                                        .doc = documentation};
     struct arguments arguments = {
         .settings = {.rounds = 7, .samples = 2000, .bytes = UINT64_C(256) << 20, .window_ms = 300}};

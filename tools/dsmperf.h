@@ -29,6 +29,8 @@ struct perf_settings {
     const char *dsmd;              // program to start, or NULL
     const char *disk;              // folder on the local disk, or NULL
     const char *programs;          // apps: folder of the test programs, or NULL
+    const char *apps;              // apps: which, comma-separated, or NULL
+    const char *local;             // apps: percentages, comma-separated, or NULL
     const char *plot;              // file, or NULL
     const char *spin;              // auto, off, on; NULL: not said
     enum perf_trap_kind trap_kind; // what DSM_TRAP comes to here
@@ -149,6 +151,8 @@ int perf_limit(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
 int perf_fault(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
+int perf_apps(const struct perf_settings *settings, struct perf_worker *worker,
+              struct perf_report *report, struct failure *failure);
 int perf_probe(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure);
 int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,

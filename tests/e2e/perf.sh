@@ -29,8 +29,7 @@ needed = {
     "clean": [("write-back of a full cache", True), ("write-back / limit", False)],
     "threads": [("1 thread, touches", True), ("2 threads, touches", True), ("2 threads, slowest / mean", True)],
     "clients": [("1 client, touches", True), ("2 clients, touches", True), ("2 clients, slowest / mean", True)],
-    "apps": [("gups, ", True), ("stream, ", True), ("bfs, ", True), ("pagerank, ", True), ("sort, ", True),
-             ("gups, swap", None)],
+    "apps": [("sort, all local", False), ("sort, 50 % local", None), ("sort, swap", None)],
 }
 def wrong(row, why):
     sys.exit("%s: %s" % (why, row))

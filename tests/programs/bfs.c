@@ -129,7 +129,7 @@ static uint32_t pick_root(const struct bfs *b, uint64_t *state)
     }
 }
 
-static int search_all(const struct bfs *b, struct bfs_check *check)
+static int search_all(struct bfs *b, struct bfs_check *check)
 {
     uint64_t state = b->graph.seed + 1;
     double inverse = 0; // of the rates, summed
@@ -140,6 +140,7 @@ static int search_all(const struct bfs *b, struct bfs_check *check)
         double start = report_now();
         search(b, check->root);
         double seconds = report_now() - start;
+        b->workload.report.work_seconds += seconds;
         if (b->spoil) {
             spoil(b, check->root);
         }
@@ -188,12 +189,13 @@ static int work(struct bfs *b)
     return code;
 }
 
-enum { OPTION_JSON = 256, OPTION_SPOIL };
+enum { OPTION_JSON = 256, OPTION_SPOIL, OPTION_PLAIN };
 static const struct argp_option options[] = {
     {"scale", 's', "N", 0, "2^N vertices and 16 times as many edges (default 16)", 0},
     {"roots", 'r', "N", 0, "Searches (default 8)", 0},
     {"cache", 'c', "SIZE", 0, "Local memory for pages (default 1M)", 0},
     {"spoil", OPTION_SPOIL, NULL, 0, "Falsify each tree: the validation must notice", 0},
+    {"plain", OPTION_PLAIN, NULL, 0, "In plain memory, to compare", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -220,6 +222,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_SPOIL:
         b->spoil = true;
+        break;
+    case OPTION_PLAIN:
+        b->workload.report.plain = true;
         break;
     case OPTION_JSON:
         b->workload.report.json = true;

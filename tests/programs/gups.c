@@ -15,17 +15,14 @@
 #include <string.h>
 
 #include "tests/programs/gups_random.h"
-#include "tests/programs/report.h"
+#include "tests/programs/workload.h"
 
 enum { THREADS_MAX = 256, PROGRESS_STEP = 1024, MISMATCHES_SHOWN = 10 };
 
 struct gups {
-    struct report report;
-    uint64_t table_bytes, cache_bytes, updates;
+    struct workload workload;
+    uint64_t table_bytes, updates;
     unsigned threads;
-    char name[128];
-    dsm *session;
-    dsm_segment *segment;
     _Atomic uint64_t *table;
     uint64_t words;
     _Atomic uint64_t done; // updates, for progress
@@ -108,83 +105,41 @@ static uint64_t count_wrong(struct gups *gups)
     return wrong;
 }
 
-static int open_table(struct gups *gups)
+static int work(struct gups *gups)
 {
-    report_segment_name("gups", "table", gups->name, sizeof(gups->name));
-    int result = dsm_segment_create(gups->session, gups->name, gups->table_bytes, 0, DSM_EXCLUSIVE,
-                                    &gups->segment);
-    if (result != 0) {
-        return report_failure("gups", "No segment for the table", result);
+    struct report *report = &gups->workload.report;
+    gups->table = workload_array(&gups->workload, "table", gups->table_bytes);
+    if (gups->table == NULL) {
+        return EXIT_FAILURE_SETUP;
     }
-    report_watch("table", gups->segment);
-    gups->table = dsm_segment_base(gups->segment);
     gups->words = gups->table_bytes / sizeof(uint64_t);
-    gups->report.segment_bytes = dsm_segment_size(gups->segment);
-    return 0;
-}
-
-static int measure(struct gups *gups, uint64_t *wrong)
-{
-    double start = report_now();
     initialise(gups);
     double from = report_now();
     int result = update_all(gups, "gups: updating");
-    double rate = (double)gups->updates / (report_now() - from);
+    report->work_seconds = report_now() - from;
     if (result == 0) {
         result = update_all(gups, "gups: replaying");
     }
     if (result != 0) {
-        return result;
+        return EXIT_FAILURE_SETUP;
     }
-    *wrong = count_wrong(gups);
+    uint64_t wrong = count_wrong(gups);
     report_progress("", 1, 0);
-    gups->report.seconds = report_now() - start;
-    result = report_statistics(&gups->report, gups->session);
-    if (result != 0) {
-        return result;
-    }
-    fprintf(report_text(&gups->report),
+    double rate = (double)gups->updates / report->work_seconds;
+    fprintf(report_text(report),
             "%llu updates by %u thread%s: %.0f a second (%.9f GUPS); %llu wrong words\n",
             (unsigned long long)gups->updates, gups->threads, gups->threads == 1 ? "" : "s", rate,
-            rate / 1e9, (unsigned long long)*wrong);
-    return 0;
+            rate / 1e9, (unsigned long long)wrong);
+    return wrong == 0 ? EXIT_VERIFIED : EXIT_MISMATCH;
 }
 
-static int run(struct gups *gups)
-{
-    uint64_t wrong = 0;
-    report_catch_sigbus();
-    int result = report_open("gups", gups->cache_bytes, &gups->session);
-    if (result != 0) {
-        return EXIT_FAILURE_SETUP;
-    }
-    result = open_table(gups);
-    if (result == 0) {
-        result = measure(gups, &wrong);
-        int removed = report_remove("gups", gups->session, gups->segment, gups->name);
-        result = result != 0 ? result : removed;
-    }
-    int closed = dsm_close(gups->session);
-    if (closed != 0) {
-        report_failure("gups", "Closing the session", closed);
-        result = result != 0 ? result : closed;
-    }
-    if (result != 0) {
-        return EXIT_FAILURE_SETUP;
-    }
-    if (wrong != 0) {
-        return EXIT_MISMATCH;
-    }
-    report_print(&gups->report);
-    return EXIT_VERIFIED;
-}
-
-enum { OPTION_JSON = 256 };
+enum { OPTION_JSON = 256, OPTION_PLAIN };
 static const struct argp_option options[] = {
     {"table", 't', "SIZE", 0, "Table, a power of two (default 256M)", 0},
     {"cache", 'c', "SIZE", 0, "Local memory for pages (default 64M)", 0},
     {"updates", 'n', "N", 0, "Updates (default 400000)", 0},
     {"threads", 'T', "N", 0, "Threads (default 1)", 0},
+    {"plain", OPTION_PLAIN, NULL, 0, "In plain memory, to compare", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -206,7 +161,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         gups->table_bytes = parse_size(state, argument);
         break;
     case 'c':
-        gups->cache_bytes = parse_size(state, argument);
+        gups->workload.report.cache_bytes = parse_size(state, argument);
         break;
     case 'n':
         gups->updates = parse_size(state, argument);
@@ -218,8 +173,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         }
         gups->threads = (unsigned)threads;
         break;
+    case OPTION_PLAIN:
+        gups->workload.report.plain = true;
+        break;
     case OPTION_JSON:
-        gups->report.json = true;
+        gups->workload.report.json = true;
         break;
     case ARGP_KEY_END:
         if ((gups->table_bytes & (gups->table_bytes - 1)) != 0 || gups->table_bytes < 4096) {
@@ -239,14 +197,14 @@ int main(int argc, char **argv)
         .parser = parse_option,
         .doc = "RandomAccess (HPC Challenge) on remote memory, verified by replay.\v"
                "Server and keys come from DSM_SERVER, DSM_SERVER_KEY, DSM_KEY_FILE, ..."};
-    struct gups gups = {.report.program = "gups",
+    struct gups gups = {.workload.report = {.program = "gups", .cache_bytes = UINT64_C(64) << 20},
                         .table_bytes = UINT64_C(256) << 20,
-                        .cache_bytes = UINT64_C(64) << 20,
                         .updates = 400000,
                         .threads = 1};
     argp_parse(&parser, argc, argv, 0, NULL, &gups);
-    uint64_t least = report_least_cache(0, gups.threads + 1);
-    gups.cache_bytes = gups.cache_bytes < least ? least : gups.cache_bytes;
-    gups.report.cache_bytes = gups.cache_bytes;
-    return run(&gups);
+    int code = workload_open(&gups.workload, gups.threads);
+    if (code == EXIT_VERIFIED) {
+        code = work(&gups);
+    }
+    return workload_close(&gups.workload, code, false);
 }

@@ -18,12 +18,15 @@
 
 #include "tests/programs/package_graph.h"
 #include "tests/programs/package_source.h"
+#include "tests/programs/pagerank_kronecker.h"
 #include "tests/programs/report.h"
 
 enum { CACHE_PART = 8, TOP = 20, NAME_BYTES = 128, THREADS = 2, ITERATIONS_MAX = 100000 };
 static const double damping = 0.85;
 
 struct pagerank {
+    unsigned scale; // of a Kronecker graph; 0: packages
+    struct workload kronecker;
     struct report report;
     const char *file; // NULL: what apt-cache prints
     unsigned iterations;
@@ -274,10 +277,13 @@ static int run_all(struct pagerank *run)
     return EXIT_VERIFIED;
 }
 
-enum { OPTION_JSON = 256 };
+enum { OPTION_JSON = 256, OPTION_PLAIN };
 static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0, "A package index (default: what 'apt-cache dumpavail' prints)", 0},
     {"iterations", 'i', "N", 0, "Iterations (default 50)", 0},
+    {"scale", 's', "N", 0, "No packages: a Kronecker graph of 2^N vertices", 0},
+    {"cache", 'c', "SIZE", 0, "Local memory for its pages (default 16M)", 0},
+    {"plain", OPTION_PLAIN, NULL, 0, "With --scale: in plain memory, to compare", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -299,6 +305,20 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         }
         run->iterations = (unsigned)value;
         break;
+    case 's':
+        if (report_parse_size(argument, &value) != 0 || value < 4 || value > 28) {
+            argp_error(state, "--scale must be from 4 to 28");
+        }
+        run->scale = (unsigned)value;
+        break;
+    case 'c':
+        if (report_parse_size(argument, &run->kronecker.report.cache_bytes) != 0) {
+            argp_error(state, "'%s' is not a size such as 256M", argument);
+        }
+        break;
+    case OPTION_PLAIN:
+        run->kronecker.report.plain = true;
+        break;
     case OPTION_JSON:
         run->report.json = true;
         break;
@@ -319,7 +339,12 @@ int main(int argc, char **argv)
     static struct pagerank run;
     run.report.program = "pagerank";
     run.iterations = 50;
+    run.kronecker.report = (struct report){.program = "pagerank", .cache_bytes = 16 << 20};
     argp_parse(&parser, argc, argv, 0, NULL, &run);
+    if (run.scale != 0) {
+        run.kronecker.report.json = run.report.json;
+        return pagerank_kronecker(&run.kronecker, run.scale, run.iterations, damping);
+    }
     int status = run_all(&run);
     for (int part = 0; part < GRAPH_PARTS; part++) {
         free(run.local.parts[part]);

@@ -11,14 +11,15 @@ add_unit_test(perf_samples SOURCES ${programs}/test_perf_samples.c
 add_unit_test(bfs_check SOURCES ${programs}/test_bfs_check.c ${programs}/bfs_check.c ${programs}/kronecker.c)
 
 if(TARGET dsm)
-  add_executable(pagerank ${programs}/pagerank.c ${programs}/package_graph.c
-    ${programs}/package_index.c ${programs}/package_source.c ${programs}/report.c)
-  add_executable(gups ${programs}/gups.c ${programs}/report.c)
   add_executable(pagecheck ${programs}/pagecheck.c ${programs}/checked_page.c ${programs}/report.c)
   set(workload ${programs}/workload.c ${programs}/report.c)
+  add_executable(pagerank ${programs}/pagerank.c ${programs}/pagerank_kronecker.c ${programs}/kronecker.c
+    ${programs}/package_graph.c ${programs}/package_index.c ${programs}/package_source.c ${workload})
+  add_executable(gups ${programs}/gups.c ${workload})
+  add_executable(sort ${programs}/sort.c ${programs}/kronecker.c ${workload})
   add_executable(bfs ${programs}/bfs.c ${programs}/bfs_check.c ${programs}/kronecker.c ${workload})
   add_executable(stream ${programs}/stream.c ${workload})
-  set(programs_made pagerank gups pagecheck bfs stream)
+  set(programs_made pagerank gups pagecheck bfs stream sort)
   # Neither OpenMP's runtime nor MPI is made for sanitizers.
   find_package(OpenMP COMPONENTS C)
   if(OpenMP_C_FOUND AND DSM_SANITIZE STREQUAL "")
@@ -33,7 +34,7 @@ if(TARGET dsm)
     list(APPEND programs_made stencil_mpi)
   endif()
   foreach(program ${programs_made})
-    target_link_libraries(${program} PRIVATE dsm PkgConfig::JANSSON Threads::Threads)
+    target_link_libraries(${program} PRIVATE dsm PkgConfig::JANSSON Threads::Threads m)
   endforeach()
   add_unit_test(checked_page SOURCES ${programs}/test_checked_page.c ${programs}/checked_page.c
     ${programs}/report.c LIBRARIES dsm PkgConfig::JANSSON)

@@ -64,6 +64,7 @@ static void run_rounds(struct stream *s)
             double seconds = timed(s, which);
             if (round > 0) {
                 s->sum[which] += seconds;
+                s->workload.report.work_seconds += seconds;
                 s->best[which] = seconds < s->best[which] ? seconds : s->best[which];
                 s->worst[which] = seconds > s->worst[which] ? seconds : s->worst[which];
             }
@@ -128,11 +129,12 @@ static int work(struct stream *s)
     return verify(s) == 0 ? EXIT_VERIFIED : EXIT_MISMATCH;
 }
 
-enum { OPTION_JSON = 256 };
+enum { OPTION_JSON = 256, OPTION_PLAIN };
 static const struct argp_option options[] = {
     {"array", 'a', "SIZE", 0, "Each of the three arrays (default 64M)", 0},
     {"cache", 'c', "SIZE", 0, "Local memory for pages (default 16M)", 0},
     {"rounds", 'n', "N", 0, "Rounds, the first is not timed (default 3, at least 2)", 0},
+    {"plain", OPTION_PLAIN, NULL, 0, "In plain memory, to compare", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -156,6 +158,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
             argp_error(state, "--rounds must be 2 to 1000");
         }
         s->rounds = (unsigned)value;
+        break;
+    case OPTION_PLAIN:
+        s->workload.report.plain = true;
         break;
     case OPTION_JSON:
         s->workload.report.json = true;

@@ -4,7 +4,10 @@
 // are named by process and time, so that many runs share a server.
 #include "tests/programs/workload.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 int workload_open(struct workload *workload, unsigned threads)
 {
@@ -13,9 +16,28 @@ int workload_open(struct workload *workload, unsigned threads)
     report->cache_bytes = report->cache_bytes < least ? least : report->cache_bytes;
     report_catch_sigbus();
     workload->started = report_now();
+    if (report->plain) {
+        return EXIT_VERIFIED;
+    }
     return report_open(report->program, report->cache_bytes, &workload->session) == 0
                ? EXIT_VERIFIED
                : EXIT_FAILURE_SETUP;
+}
+
+// Small pages, as a cache of small pages has; else a memory limit would be met in steps of 2 MiB.
+static void *plain_array(struct workload *workload, struct workload_array *array, uint64_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        fprintf(stderr, "%s: %s\n", workload->report.program, strerror(errno));
+        return NULL;
+    }
+    (void)madvise(memory, bytes, MADV_NOHUGEPAGE);
+    *array = (struct workload_array){.memory = memory, .bytes = bytes};
+    workload->count++;
+    workload->report.segment_bytes += bytes;
+    return memory;
 }
 
 void *workload_array(struct workload *workload, const char *part, uint64_t bytes)
@@ -25,6 +47,9 @@ void *workload_array(struct workload *workload, const char *part, uint64_t bytes
     if (workload->count == WORKLOAD_ARRAYS) {
         fprintf(stderr, "%s: more than %d arrays.\n", program, WORKLOAD_ARRAYS);
         return NULL;
+    }
+    if (workload->report.plain) {
+        return plain_array(workload, array, bytes);
     }
     report_segment_name(program, part, array->name, sizeof(array->name));
     int error = dsm_segment_create(workload->session, array->name, bytes, 0, 0, &array->segment);
@@ -48,10 +73,47 @@ dsm_segment *workload_segment(const struct workload *workload, const void *array
     return NULL;
 }
 
+// What the process has in memory of its own, bytes; 0: not known.
+static uint64_t own_memory(void)
+{
+    static const char name[] = "RssAnon:";
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/self/status", "re");
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, name, strlen(name)) == 0) {
+            kib = strtoull(line + strlen(name), NULL, 10);
+        }
+    }
+    if (file != NULL) {
+        (void)fclose(file);
+    }
+    return kib * 1024;
+}
+
+static void close_plain(struct workload *workload)
+{
+    struct report *report = &workload->report;
+    uint64_t own = own_memory();
+    report->beside_bytes = own > report->segment_bytes ? own - report->segment_bytes : 0;
+    while (workload->count > 0) {
+        struct workload_array *array = &workload->arrays[--workload->count];
+        (void)munmap(array->memory, array->bytes);
+    }
+}
+
 int workload_close(struct workload *workload, int code, bool quiet)
 {
     struct report *report = &workload->report;
     report_progress("", 1, 0);
+    if (report->plain) {
+        report->seconds = report_now() - workload->started;
+        close_plain(workload);
+        if (code == EXIT_VERIFIED && !quiet) {
+            report_print(report);
+        }
+        return code;
+    }
     if (workload->session == NULL) {
         return code;
     }

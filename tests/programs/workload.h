@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Arrays in segments, for programs that want some and then a closing table: a session with a bounded cache, segments
+// Arrays in segments (or, to compare, in plain memory), for programs that want some and then a closing table: a session with a bounded cache, segments
 // that are deleted at the end, and the end itself.
 #ifndef TESTS_PROGRAMS_WORKLOAD_H
 #define TESTS_PROGRAMS_WORKLOAD_H
@@ -14,7 +14,9 @@ struct workload {
     dsm *session;
     uint32_t count;
     struct workload_array {
-        dsm_segment *segment;
+        dsm_segment *segment; // NULL: plain memory
+        void *memory;
+        uint64_t bytes;
         char name[128];
     } arrays[WORKLOAD_ARRAYS];
     double started;

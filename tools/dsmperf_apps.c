@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `dsmperf apps`: whole programs with less and less local memory. Each is run in plain memory without a limit (all local), then on remote
+// memory with a cache of some share of its data, then in plain memory again in a memory control group that leaves it the
+// same share, so that the kernel swaps the rest to a file on the local disk. They take turns, in every round. What is compared is
+// the time of a program's work, without making and verifying its data, as a slow-down against all-local of the same round.
+//
+// A group's limit is for all of a process. What the process had of its own beside its data when all was local is added to it, and 1
+// MiB for the kernel's tables: the cache's limit is for data alone, too.
+//
+// The programs verify their results in each run; one that does not is an error, but where the kernel killed it for want of memory: that
+// share then has no figure, and the row says why.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/dsmperf_plot.h"
+#include "tools/dsmperf_run.h"
+#include "tools/dsmperf_target.h"
+
+enum { APPS = 5, SHARES_MOST = 8, DATA_PART = 4, TEXTS = 4, KERNEL_BYTES = 1 << 20 };
+static const char *const names[APPS] = {"gups", "stream", "bfs", "pagerank", "sort"};
+
+struct share {
+    double percent;
+    struct perf_samples remote, swapped; // slow-downs, one of each round
+    char why_not[128];                   // swapped has none
+};
+struct app {
+    const char *name;
+    char path[512], texts[TEXTS][32];
+    const char *arguments[PERF_RUN_ARGUMENTS - 4];
+    struct perf_samples local; // seconds
+    struct share shares[SHARES_MOST];
+};
+struct apps_run {
+    const struct perf_settings *settings;
+    struct failure *failure;
+    struct perf_target server; // without a session
+    struct perf_swap *swap;    // NULL: none, and why
+    struct failure no_swap;
+    size_t share_count;
+    struct app apps[APPS]; // name NULL: not asked for
+};
+
+// ---- what is asked for ----
+
+static unsigned scale_of(uint64_t bytes, uint64_t vertex_bytes)
+{
+    unsigned scale = 4;
+    while (vertex_bytes << (scale + 1) <= bytes) {
+        scale++;
+    }
+    return scale;
+}
+
+// Options that give a program data of about so many bytes, and an amount of work that fits.
+static void set_arguments(struct app *app, size_t which, uint64_t bytes)
+{
+    enum { BFS_VERTEX = 8 + 2 * 16 * 4 + 4 + 4, RANK_VERTEX = 8 + 16 * 4 + 4 + 2 * 8 };
+    const unsigned long long values[APPS] = {1ULL << scale_of(bytes, 1), bytes / 3,
+                                             scale_of(bytes, BFS_VERTEX),
+                                             scale_of(bytes, RANK_VERTEX), bytes / 2};
+    static const char *const options[APPS] = {"--table", "--array", "--scale", "--scale",
+                                              "--array"};
+    static const char *const others[APPS] = {"--updates", "--rounds", "--roots", "--iterations",
+                                             "--threads"};
+    const unsigned long long amounts[APPS] = {2 * values[0] / PERF_PAGE_BYTES, 2, 1, 2, 2};
+    (void)snprintf(app->texts[0], sizeof(app->texts[0]), "%llu", values[which]);
+    (void)snprintf(app->texts[1], sizeof(app->texts[1]), "%llu", amounts[which]);
+    const char *const all[] = {app->path,     "--json",      options[which],
+                               app->texts[0], others[which], app->texts[1]};
+    memcpy(app->arguments, all, sizeof(all));
+}
+
+static bool listed(const char *list, const char *word)
+{
+    size_t length = strlen(word);
+    for (const char *at = list; at != NULL;
+         at = strchr(at, ',') == NULL ? NULL : strchr(at, ',') + 1) {
+        if (strncmp(at, word, length) == 0 && (at[length] == ',' || at[length] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int choose_apps(struct apps_run *run)
+{
+    const struct perf_settings *settings = run->settings;
+    int result = 0;
+    for (size_t i = 0; i < APPS && result == 0; i++) {
+        struct app *app = &run->apps[i];
+        if (settings->apps != NULL && !listed(settings->apps, names[i])) {
+            continue;
+        }
+        app->name = names[i];
+        if (settings->programs != NULL) {
+            (void)snprintf(app->path, sizeof(app->path), "%s/%s", settings->programs, names[i]);
+        } else {
+            result = perf_target_beside(names[i], app->path, sizeof(app->path));
+        }
+        set_arguments(app, i, settings->bytes / DATA_PART);
+    }
+    return result == 0 ? 0 : failure_set(run->failure, result, "Give --programs DIRECTORY.");
+}
+
+static int choose_shares(struct apps_run *run)
+{
+    const char *at = run->settings->local != NULL ? run->settings->local : "100,75,50,25,12.5";
+    while (run->share_count < SHARES_MOST) {
+        char *end;
+        double percent = strtod(at, &end);
+        if (end == at || percent < 1 || percent > 100 || (*end != ',' && *end != '\0')) {
+            break;
+        }
+        for (size_t i = 0; i < APPS; i++) {
+            run->apps[i].shares[run->share_count].percent = percent;
+        }
+        run->share_count++;
+        if (*end == '\0') {
+            return 0;
+        }
+        at = end + 1;
+    }
+    return failure_set(run->failure, -EINVAL, "--local must be at most %d percentages, as 50,25.",
+                       SHARES_MOST);
+}
+
+// ---- runs ----
+
+static void add_arguments(struct perf_run *one, const struct app *app, const char *option,
+                          const char *value)
+{
+    size_t n = 0;
+    for (; app->arguments[n] != NULL; n++) {
+        one->arguments[n] = app->arguments[n];
+    }
+    one->arguments[n++] = option;
+    one->arguments[n++] = value;
+}
+
+static int run_remote(struct apps_run *run, struct app *app, struct share *share, uint64_t data,
+                      double local)
+{
+    char cache[32];
+    (void)snprintf(cache, sizeof(cache), "%llu",
+                   (unsigned long long)((double)data * share->percent / 100));
+    struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL};
+    add_arguments(&one, app, "--cache", cache);
+    int result = perf_run(&one, run->failure);
+    return result == 0 ? perf_samples_add(&share->remote, one.seconds / local) : result;
+}
+
+static int run_swapped(struct apps_run *run, struct app *app, struct share *share,
+                       const struct perf_run *base, double local)
+{
+    struct failure failure = {.text = ""};
+    struct perf_run one = {.swap = run->swap};
+    if (run->swap == NULL || share->why_not[0] != '\0') {
+        return 0;
+    }
+    add_arguments(&one, app, "--plain", NULL);
+    double data = (double)base->data_bytes * share->percent / 100;
+    int result = perf_swap_limit(run->swap, (uint64_t)data + base->beside_bytes + KERNEL_BYTES);
+    if (result != 0) {
+        failure_set(&failure, result, "the group takes no limit: %s", strerror(-result));
+    } else {
+        result = perf_run(&one, &failure);
+    }
+    if (result != 0) {
+        (void)snprintf(share->why_not, sizeof(share->why_not), "%.127s", failure.text);
+        return 0;
+    }
+    return perf_samples_add(&share->swapped, one.seconds / local);
+}
+
+static int run_app(struct apps_run *run, struct app *app)
+{
+    struct perf_run base = {.server = NULL};
+    add_arguments(&base, app, "--plain", NULL);
+    int result = perf_run(&base, run->failure);
+    if (result == 0) {
+        result = perf_samples_add(&app->local, base.seconds);
+    }
+    for (size_t i = 0; i < run->share_count && result == 0; i++) {
+        result = run_remote(run, app, &app->shares[i], base.data_bytes, base.seconds);
+        if (result == 0) {
+            result = run_swapped(run, app, &app->shares[i], &base, base.seconds);
+        }
+    }
+    return result;
+}
+
+// ---- rows ----
+
+static int report_share(const struct apps_run *run, struct app *app, struct share *share,
+                        struct perf_report *report)
+{
+    struct perf_row row = {.test = "apps",
+                           .trap = run->settings->trap_now,
+                           .lanes = run->settings->lanes,
+                           .waiting = perf_waiting(run->settings),
+                           .unit = "1",
+                           .limit = perf_percentile(&share->swapped, 50)};
+    (void)snprintf(row.metric, sizeof(row.metric), "%s, %g %% local", app->name, share->percent);
+    int result = perf_report_spread(report, row, &share->remote);
+    row.limit = (double)NAN;
+    row.trap = row.lanes = row.waiting = "-";
+    (void)snprintf(row.metric, sizeof(row.metric), "%s, swap, %g %% local", app->name,
+                   share->percent);
+    if (result == 0 && run->swap != NULL) {
+        char metric[sizeof(row.metric)];
+        (void)snprintf(metric, sizeof(metric), "%.100s", row.metric);
+        result = share->swapped.count > 0
+                     ? perf_report_spread(report, row, &share->swapped)
+                     : perf_report_why_not(report, row, metric, share->why_not);
+    }
+    return result;
+}
+
+static int report_app(const struct apps_run *run, struct app *app, struct perf_report *report)
+{
+    struct perf_row row = {.test = "apps",
+                           .trap = "-",
+                           .lanes = "-",
+                           .waiting = "-",
+                           .unit = "s",
+                           .limit = (double)NAN};
+    (void)snprintf(row.metric, sizeof(row.metric), "%s, all local", app->name);
+    int result = perf_report_spread(report, row, &app->local);
+    row.unit = "1";
+    if (result == 0 && run->swap == NULL) {
+        char what[32];
+        (void)snprintf(what, sizeof(what), "%s, swap", app->name);
+        result = perf_report_why_not(report, row, what, run->no_swap.text);
+    }
+    for (size_t i = 0; i < run->share_count && result == 0; i++) {
+        result = report_share(run, app, &app->shares[i], report);
+    }
+    return result;
+}
+
+static int draw(struct apps_run *run)
+{
+    struct perf_curve curves[2 * APPS];
+    static char texts[APPS][32];
+    size_t count = 0;
+    for (uint32_t i = 0; i < APPS; i++) {
+        struct app *app = &run->apps[i];
+        for (int swapped = 0; swapped < 2 && app->name != NULL; swapped++) {
+            struct perf_curve curve = {app->name, swapped, i, run->share_count, {0}, {0}};
+            for (size_t k = 0; k < run->share_count; k++) {
+                struct share *share = &app->shares[k];
+                curve.x[k] = share->percent;
+                curve.y[k] = perf_percentile(swapped ? &share->swapped : &share->remote, 50);
+            }
+            (void)snprintf(texts[i], sizeof(texts[i]), "%s, kernel's swap", app->name);
+            curve.name = swapped ? texts[i] : app->name;
+            if (!swapped || run->swap != NULL) {
+                curves[count++] = curve;
+            }
+        }
+    }
+    return perf_plot_curves(run->settings, "Programs with less local memory", "% of the data local",
+                            "slow-down against all local", curves, count, run->failure);
+}
+
+static int run_rounds(struct apps_run *run, struct perf_report *report)
+{
+    int result = 0;
+    for (size_t round = 0; round < run->settings->rounds && result == 0; round++) {
+        for (size_t i = 0; i < APPS && result == 0; i++) {
+            result = run->apps[i].name != NULL ? run_app(run, &run->apps[i]) : 0;
+        }
+    }
+    for (size_t i = 0; i < APPS && result == 0; i++) {
+        result = run->apps[i].name != NULL ? report_app(run, &run->apps[i], report) : 0;
+    }
+    return result == 0 ? draw(run) : result;
+}
+
+int perf_apps(const struct perf_settings *settings, struct perf_worker *worker,
+              struct perf_report *report, struct failure *failure)
+{
+    struct apps_run *run = calloc(1, sizeof(*run));
+    (void)worker;
+    if (run == NULL) {
+        return failure_set(failure, -ENOMEM, "There is not enough memory.");
+    }
+    run->settings = settings;
+    run->failure = failure;
+    int result = choose_apps(run);
+    if (result == 0) {
+        result = choose_shares(run);
+    }
+    if (result == 0) {
+        result = perf_target_server(settings, settings->bytes, &run->server, failure);
+    }
+    if (result == 0) {
+        (void)perf_swap_create(settings, settings->bytes, &run->swap, &run->no_swap);
+        result = run_rounds(run, report);
+        perf_swap_destroy(&run->swap);
+        perf_target_close(&run->server);
+    }
+    for (size_t i = 0; i < APPS; i++) {
+        perf_samples_free(&run->apps[i].local);
+        for (size_t k = 0; k < SHARES_MOST; k++) {
+            perf_samples_free(&run->apps[i].shares[k].remote);
+            perf_samples_free(&run->apps[i].shares[k].swapped);
+        }
+    }
+    free(run);
+    return result;
+}
