@@ -107,15 +107,19 @@ static void draw_axes(const struct picture *p)
 {
     static const char grid[] = "stroke=\"#dddddd\"";
     char label[32];
-    for (double x = first_mark(&p->x); x <= p->x.most * (1 + 1e-9); x = next_mark(&p->x, x)) {
+    double x = first_mark(&p->x);
+    double y = first_mark(&p->y);
+    while (x <= p->x.most * (1 + 1e-9)) {
         line(p, at_x(p, x), TOP, at_x(p, x), HEIGHT - BOTTOM, grid);
         (void)snprintf(label, sizeof(label), "%g", x);
         text(p, at_x(p, x), HEIGHT - BOTTOM + 18, "text-anchor=\"middle\"", label);
+        x = next_mark(&p->x, x);
     }
-    for (double y = first_mark(&p->y); y <= p->y.most * (1 + 1e-9); y = next_mark(&p->y, y)) {
+    while (y <= p->y.most * (1 + 1e-9)) {
         line(p, LEFT, at_y(p, y), WIDTH - RIGHT, at_y(p, y), grid);
         (void)snprintf(label, sizeof(label), "%g", y);
         text(p, LEFT - 8, at_y(p, y) + 4, "text-anchor=\"end\"", label);
+        y = next_mark(&p->y, y);
     }
     fprintf(p->file,
             "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" stroke=\"black\"/>\n",

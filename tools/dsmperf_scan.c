@@ -76,7 +76,8 @@ static int report_rows(struct scan_run *run, struct perf_report *report)
     }
     row.unit = "pages";
     snprintf(row.metric, sizeof(row.metric), "read with a request");
-    return result == 0 ? perf_report_spread(report, row, &run->runs) : result;
+    result = result == 0 ? perf_report_spread(report, row, &run->runs) : result;
+    return result == 0 ? perf_open_rows(&run->target, run->settings, report) : result;
 }
 
 int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,

@@ -55,7 +55,8 @@ int perf_target_server(const struct perf_settings *settings, uint64_t capacity,
     return result;
 }
 
-static int open_session(struct perf_target *target, uint64_t bytes, struct failure *failure)
+static int open_session(const struct perf_settings *settings, struct perf_target *target,
+                        uint64_t bytes, struct failure *failure)
 {
     dsm_options options = {.size = sizeof(options), .cache_bytes = bytes / CACHE_PART};
     if (target->own_server) {
@@ -64,7 +65,16 @@ static int open_session(struct perf_target *target, uint64_t bytes, struct failu
         options.key_file = target->server.client_key_file;
     }
     int result = dsm_open(&options, &target->session);
-    return result == 0 ? 0 : perf_target_failed(failure, "No session", result);
+    if (result != 0) {
+        return perf_target_failed(failure, "No session", result);
+    }
+    // The limit must be that of the trap in use.
+    const char *trap = dsm_trap(target->session);
+    if (strncmp(settings->trap_now, trap, strlen(trap)) != 0) {
+        return failure_set(failure, -ENOTSUP, "The library took %s, and not %s: give --trap %s.",
+                           trap, settings->trap_now, trap);
+    }
+    return 0;
 }
 
 // Cleaned as often as the cache is full: a victim that is dirty would be written by itself.
@@ -93,7 +103,7 @@ static void learn_segment(struct perf_target *target)
 int perf_target_start(const struct perf_settings *settings, struct perf_target *target,
                       uint64_t bytes, struct failure *failure)
 {
-    int result = open_session(target, bytes, failure);
+    int result = open_session(settings, target, bytes, failure);
     if (result == 0) {
         snprintf(target->name, sizeof(target->name), "dsmperf/%d-%lld", (int)getpid(),
                  (long long)time(NULL));

@@ -36,6 +36,9 @@ int perf_target_touch(struct perf_target *target, uint64_t *random, uint64_t cou
 int perf_target_beside(const char *name, char *path, size_t bytes);
 // Closes and opens the segment again: every page is out, nothing is cached.
 int perf_target_cool(struct perf_target *target, struct failure *failure);
+// dsmperf_open.c: rows of what opening a large segment takes. 0 or -ENOMEM.
+int perf_open_rows(const struct perf_target *target, const struct perf_settings *settings,
+                   struct perf_report *report);
 void perf_target_close(struct perf_target *target); // deletes the segment
 // The library's own sentence about the call that just failed.
 int perf_target_failed(struct failure *failure, const char *what, int result);

@@ -25,7 +25,7 @@ members = ["test", "metric", "trap", "lanes", "waiting", "value", "min", "max", 
 needed = {
     "limit": [("TCP round trip, 4 KiB", False), ("fill and evict", False), ("AES-256-GCM upload", False)],
     "fault": [("random ", True), ("p50 / limit", False), ("random direct read", False), ("read for a fault", False)],
-    "scan": [("cold, sequential", True), ("scan / limit", False)],
+    "scan": [("cold, sequential", True), ("scan / limit", False), ("open 1 TiB", True)],
     "clean": [("write-back of a full cache", True), ("write-back / limit", False)],
     "threads": [("1 thread, touches", True), ("2 threads, touches", True), ("2 threads, slowest / mean", True)],
     "clients": [("1 client, touches", True), ("2 clients, touches", True), ("2 clients, slowest / mean", True)],
