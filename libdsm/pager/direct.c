@@ -23,31 +23,6 @@ struct direct {
     struct fault_request request;
 };
 
-static void prepare(struct direct *d, struct segment *segment, uint32_t run,
-                    struct backing_lane *lane, int64_t deadline)
-{
-    const struct fault_request *request = &d->request;
-    d->swap = (struct swap){
-        .pager = segment->pager,
-        .segment = segment,
-        .page = request->page,
-        .end = request->page + run,
-        .next_page = WIRE_NO_HINT,
-        .demand = request->page,
-        .demand_write = request->write,
-        .fault = true,
-        .plan = request->plan,
-        .no_wait = true,
-        .class = BACKING_FAULT,
-        .deadline = deadline,
-        .last_sent = request->plan.stride != 1 ? prefetch_start : NULL,
-        .request = request,
-        .picked = sync_now(),
-        .lane = lane,
-        .keep_lane = true,
-    };
-}
-
 static enum direct_end end_of(const struct swap *s, int error)
 {
     if (error == 0) {
@@ -103,9 +78,10 @@ enum direct_end direct_fetch(struct segment *segment, uint64_t page, bool write,
     segment->users++;
     lock_release(&pager->lock);
     d->request = *request;
-    // For ever is the thread's affair: it asks again.
-    prepare(d, segment, run, lane,
-            deadline == SYNC_FOR_EVER ? sync_after_ms(LIMIT_FAILOVER_MS) : deadline);
+    pager_fault_swap(&d->swap, segment, &d->request, &request->plan, run, deadline);
+    d->swap.picked = sync_now();
+    d->swap.no_wait = d->swap.keep_lane = true;
+    d->swap.lane = lane;
     int error = pager_swap_in(&d->swap);
     enum direct_end end = end_of(&d->swap, error);
     if (error == -EINPROGRESS) {

@@ -323,6 +323,10 @@ int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, co
                     bool wake_worker);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
+// The swap-in of a fault's run.
+void pager_fault_swap(struct swap *swap, struct segment *segment,
+                      const struct fault_request *request, const struct read_ahead_plan *plan,
+                      uint32_t run, int64_t deadline);
 // (L) A fault's run: how many pages from this one on come with it.
 uint32_t pager_run_length(struct segment *segment, uint64_t page,
                           const struct read_ahead_plan *plan);

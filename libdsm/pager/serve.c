@@ -35,14 +35,12 @@ static void request_done(struct segment *segment, uint64_t page, int error)
     page_wake(&segment->table, entry);
 }
 
-// True: the request is settled, with its page. What is asked for the page from now on is another request.
-static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
-                              uint32_t run, const struct read_ahead_plan *plan, int64_t picked,
-                              int *error)
+void pager_fault_swap(struct swap *swap, struct segment *segment,
+                      const struct fault_request *request, const struct read_ahead_plan *plan,
+                      uint32_t run, int64_t deadline)
 {
-    struct pager *pager = segment->pager;
-    struct swap swap = {
-        .pager = pager,
+    *swap = (struct swap){
+        .pager = segment->pager,
         .segment = segment,
         .page = request->page,
         .end = request->page + run,
@@ -53,11 +51,20 @@ static bool swap_in_for_fault(struct segment *segment, const struct fault_reques
         .plan = *plan,
         .last_sent = plan->stride != 1 ? prefetch_start : NULL,
         .request = request,
-        .picked = picked,
         .class = BACKING_FAULT,
-        .deadline = pager->options.fault_timeout_ms == 0 ? sync_after_ms(LIMIT_FAILOVER_MS)
-                                                         : pager_deadline(pager),
+        // For ever is the thread's affair: it asks again.
+        .deadline = deadline == SYNC_FOR_EVER ? sync_after_ms(LIMIT_FAILOVER_MS) : deadline,
     };
+}
+
+// True: the request is settled, with its page. What is asked for the page from now on is another request.
+static bool swap_in_for_fault(struct segment *segment, const struct fault_request *request,
+                              uint32_t run, const struct read_ahead_plan *plan, int64_t picked,
+                              int *error)
+{
+    struct swap swap;
+    pager_fault_swap(&swap, segment, request, plan, run, pager_deadline(segment->pager));
+    swap.picked = picked;
     *error = pager_swap_in(&swap);
     fault_record_rest(&swap, 2);
     return swap.demand_settled;
