@@ -131,15 +131,19 @@ static int choose_shares(struct apps_run *run)
 
 // ---- runs ----
 
-static void add_arguments(struct perf_run *one, const struct app *app, const char *option,
-                          const char *value)
+// The cache is said to plain programs, too: it is how they part what they make, so that all make it alike.
+static void add_arguments(struct perf_run *one, const struct app *app, const char *cache,
+                          bool plain)
 {
     size_t n = 0;
     for (; app->arguments[n] != NULL; n++) {
         one->arguments[n] = app->arguments[n];
     }
-    one->arguments[n++] = option;
-    one->arguments[n++] = value;
+    one->arguments[n++] = "--cache";
+    one->arguments[n++] = cache;
+    if (plain) {
+        one->arguments[n++] = "--plain";
+    }
 }
 
 static int run_remote(struct apps_run *run, struct app *app, struct share *share, uint64_t data,
@@ -149,7 +153,7 @@ static int run_remote(struct apps_run *run, struct app *app, struct share *share
     (void)snprintf(cache, sizeof(cache), "%llu",
                    (unsigned long long)((double)data * share->percent / 100));
     struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL};
-    add_arguments(&one, app, "--cache", cache);
+    add_arguments(&one, app, cache, false);
     int result = perf_run(&one, run->failure);
     return result == 0 ? perf_samples_add(&share->remote, one.seconds / local) : result;
 }
@@ -162,8 +166,10 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
     if (run->swap == NULL || share->why_not[0] != '\0') {
         return 0;
     }
-    add_arguments(&one, app, "--plain", NULL);
     double data = (double)base->data_bytes * share->percent / 100;
+    char cache[32];
+    (void)snprintf(cache, sizeof(cache), "%llu", (unsigned long long)data);
+    add_arguments(&one, app, cache, true);
     int result = perf_swap_limit(run->swap, (uint64_t)data + base->beside_bytes + KERNEL_BYTES);
     if (result != 0) {
         failure_set(&failure, result, "the group takes no limit: %s", strerror(-result));
@@ -180,7 +186,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
 static int run_app(struct apps_run *run, struct app *app)
 {
     struct perf_run base = {.server = NULL};
-    add_arguments(&base, app, "--plain", NULL);
+    add_arguments(&base, app, "1T", true);
     int result = perf_run(&base, run->failure);
     if (result == 0) {
         result = perf_samples_add(&app->local, base.seconds);
