@@ -104,7 +104,9 @@ static _Noreturn void serve(struct perf_raw *raw)
     for (;;) {
         pthread_t thread;
         struct answering *a = malloc(sizeof(*a));
-        perf_must(a != NULL);
+        if (a == NULL) {
+            _exit(2);
+        }
         *a = (struct answering){raw, perf_net_accept(raw->listener)};
         perf_must(a->fd >= 0 && pthread_create(&thread, &attributes, answer_all, a) == 0);
     }
