@@ -3,7 +3,7 @@
 // The trap that splits no mapping: userfaultfd in SIGBUS mode, answered by the thread that faulted. The program's view is one
 // mapping for good, open for loads and stores; what is closed has no entry in the page tables, and a touch of it is a
 // SIGBUS. UFFDIO_CONTINUE maps a page whose frame is filled, write-protected where only loads are let through, in one
-// step: between a page that is mapped and one that is protected no store could hide. Closing is MADV_DONTNEED.
+// step: between a page that is mapped and one that is protected no store could hide. Closing is MADV_DONTNEED (locked pages included).
 //
 // One descriptor serves all views of the process (user mode only: no right is needed). When the last reference to it goes, the
 // kernel forgets the registration, and a touch of a closed page reads zeros. So a program that closes descriptors that
@@ -26,7 +26,7 @@
 #include "libdsm/trap/trap_frames.h"
 
 // Younger than the headers of the oldest system that this is built on.
-enum { CONTINUE_MODE_WP = 1 << 1, USER_MODE_ONLY = 1 };
+enum { CONTINUE_MODE_WP = 1 << 1, USER_MODE_ONLY = 1, DONTNEED_LOCKED = 24 };
 
 static struct {
     pthread_mutex_t lock; // of users, starting and stopping
@@ -87,9 +87,10 @@ static int open_frames(const struct trap_view *view, uint64_t offset, uint64_t b
     return 0;
 }
 
+// Also where the program has locked its memory (mlockall).
 static int close_frames(const struct trap_view *view, uint64_t offset, uint64_t bytes)
 {
-    return (int)sync_call(SYS_madvise, (long)(view->base + offset), (long)bytes, MADV_DONTNEED, 0,
+    return (int)sync_call(SYS_madvise, (long)(view->base + offset), (long)bytes, DONTNEED_LOCKED, 0,
                           0, 0);
 }
 

@@ -235,8 +235,12 @@ void model_checked_state(uint64_t page, const struct model_own *own)
     MODEL_OK(dsm_page_state(model_segment, page, &info));
     uint64_t pins_begun = atomic_load(&p->pins_begun);
     uint64_t unpins_begun = atomic_load(&p->unpins_begun);
-    MODEL_CHECK(model_register_may_be(&p->data, info.data, data), "page %lu: data is %d", page,
-                info.data);
+    MODEL_CHECK(model_register_may_be(&p->data, info.data, data),
+                "page %lu: data is %d; floor %lu, last ended %lu %lu %lu %lu, resident %d, needs "
+                "cleaning %d",
+                page, info.data, data, atomic_load(&p->data.ended[0]),
+                atomic_load(&p->data.ended[1]), atomic_load(&p->data.ended[2]),
+                atomic_load(&p->data.ended[3]), info.resident, info.needs_cleaning);
     MODEL_CHECK(info.needs_cleaning == 0 || model_register_may_be(&p->dirty, 1, dirty),
                 "page %lu: needs cleaning, and nobody stored into it since it was cleaned", page);
     MODEL_CHECK(info.pin_count + unpins_begun >= pins_done &&
