@@ -58,6 +58,7 @@ foreach(behaviour segments probes sharers once given-up refused)
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
 endforeach()
 set_property(TEST vm.Migrate.segments vm.Migrate.probes APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)
+set_tests_properties(vm.Migrate.probes PROPERTIES RESOURCE_LOCK probes) # others mount what bpftrace needs, and unmount it
 # For how long a computation stands still when it moves, and what is written; beside CRIU where that works.
 add_executable(moving_load ${CMAKE_CURRENT_LIST_DIR}/moving_load.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
 target_link_libraries(moving_load PRIVATE dsm Threads::Threads)
