@@ -31,7 +31,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 enum { READ = 1, WRITE = 2, SOFT = 4, UPGRADE = 8, WAITED = 16, FAILED = 32 };
-enum { SIGNAL_SEGV = 11, CELL_BITS = 8 };
+enum { SIGNAL_BUS = 7, SIGNAL_SEGV = 11, CELL_BITS = 8 };
 
 struct sched_info {
     unsigned long long run_delay;
@@ -231,7 +231,8 @@ static __always_inline __u64 ready_ns(void)
     return bpf_core_field_exists(task->sched_info.run_delay) ? task->sched_info.run_delay : 0;
 }
 
-// Where the fault began, and how long its thread was ready since; false: nobody knows.
+// The time in the kernel, before the handler and on the way from its end into this probe, and how long the thread was ready
+// since the fault began; false: nobody knows.
 static __always_inline bool find_start(const struct fault *fault, __u64 *trap_ns, __u64 *ready)
 {
     const __u32 yes = 1;
@@ -246,7 +247,8 @@ static __always_inline bool find_start(const struct fault *fault, __u64 *trap_ns
     if (begun == 0 || begun > fault->parts.begin_ns) {
         return false;
     }
-    *trap_ns = fault->parts.begin_ns - begun;
+    __u64 ended = fault->parts.begin_ns + fault->total_ns, now = bpf_ktime_get_ns();
+    *trap_ns = fault->parts.begin_ns - begun + (now > ended ? now - ended : 0);
     *ready = ready_ns() - start->begun_ready_ns;
     return true;
 }
@@ -405,7 +407,8 @@ int page_fault_user(void *context)
 SEC("tp_btf/signal_deliver")
 int BPF_PROG(signal_deliver, int number)
 {
-    struct start *start = number == SIGNAL_SEGV ? start_of_thread() : NULL;
+    bool of_a_touch = number == SIGNAL_SEGV || number == SIGNAL_BUS; // which one, the trap decides
+    struct start *start = of_a_touch ? start_of_thread() : NULL;
     if (start != NULL) {
         if (start->page_fault_ns == 0) { // this kernel does not tell
             start->page_fault_ns = bpf_ktime_get_ns();

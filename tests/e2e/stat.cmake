@@ -28,7 +28,7 @@ add_stat_test(killed stat_killed.sh)
 add_stat_test(rights stat_rights.sh)
 add_stat_test(replaced stat_replaced.sh)
 add_stat_test(bpftrace stat_bpftrace.sh)
-foreach(part nothing server wire wake)
+foreach(part nothing server wire wake crowd)
   add_stat_test(why.${part} stat_why.sh ${part})
   set_tests_properties(stat.bpf.why.${part}.sock PROPERTIES RUN_SERIAL ON) # two clocks are compared
 endforeach()
