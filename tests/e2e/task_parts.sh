@@ -33,7 +33,10 @@ probes) # what a tracer adds up by itself is what the library counts
     command -v bpftrace >/dev/null || skip "needs bpftrace"
     timeout 60 bpftrace -e 'BEGIN { printf("works\n"); exit(); }' >"$work/traced" 2>&1 || true
     grep -q '^works$' "$work/traced" || skip "bpftrace does not work here: $(tail -n 1 "$work/traced")"
-    at=usdt:$build/bin/task_parts:dsm
+    mkdir -m 0755 "$work/traced.bin" # a copy: other tests run the program meanwhile
+    cp -p "$client_bin/task_parts" "$work/traced.bin/"
+    client_bin=$work/traced.bin
+    at=usdt:$client_bin/task_parts:dsm
     bpftrace -e "$at:migrate_flush { @samples = count(); @sum = sum(arg1); @squares = sum(arg1 * arg1);
             @failed = sum((int32)arg4 != 0); @free = sum(arg2); }
         $at:migrate_leave { printf(\"left %d %d %d %d %d\\n\", arg0, arg1, arg2, arg3 > 300, (int32)arg5); @frozen = sum(arg4 > 0); }
