@@ -2,7 +2,8 @@
 //
 // Between the files of the gRPC front: lane_grpc_front.c has the server and its threads,
 // lane_grpc_peer_front.c a connection, lane_watchdog_front.c the watchdog. gRPC's types are only
-// named here; who uses them includes its headers. lane_http2_front.c looks at frames.
+// named here; who uses them includes its headers. lane_http2_front.c looks at frames, with
+// lane_http2_room_front.c for what is not whole yet.
 #ifndef RPC_LANE_GRPC_FRONT_H
 #define RPC_LANE_GRPC_FRONT_H
 
@@ -63,6 +64,7 @@ struct grpc_peer {
     uint64_t received_before;          // const: bytes that TCP had received when it came here
     _Atomic uint64_t answered_bytes;   // for the watchdog
     _Atomic uint64_t messages;         // for the watchdog
+    _Atomic bool in_work;              // a message is with the service
     TAILQ_ENTRY(grpc_peer) link;       // F
     TAILQ_ENTRY(grpc_peer) claimed;    // the watchdog's, once it has claimed the peer
     pthread_mutex_t lock;              // R
@@ -144,7 +146,13 @@ void grpc_peer_finish(struct grpc_peer *peer);
 
 // What a client may say below its gRPC lane, looked at before gRPC has it. add: before gRPC reads. 0 or -ENOMEM.
 int lane_http2_add(struct grpc_peer *peer);
-void lane_http2_remove(struct grpc_peer *peer); // its bytes go nowhere from now on
+void lane_http2_remove(struct grpc_peer *peer);              // its bytes go nowhere from now on
+void lane_http2_called(struct grpc_peer *peer);              // it has a call that takes messages
+void lane_http2_taken(struct grpc_peer *peer, size_t bytes); // a message of so many is dealt with
+// The call or the connection is over: by gRPC here, for what the client has sent?
+bool lane_http2_ended_here(struct grpc_peer *peer);
+// For the watchdog: ends those whose message does not come while others wait for its room. True: somebody waits.
+bool lane_http2_check(int64_t now);
 
 int lane_watchdog_start(struct grpc_front *front);
 void lane_watchdog_stop(struct grpc_front *front);

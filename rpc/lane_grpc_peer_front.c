@@ -174,11 +174,17 @@ static void receive_locked(struct grpc_peer *peer)
     batch_locked(peer, &op, 1, &peer->on_received, GRPC_TAG_RECEIVED);
 }
 
+// Who has ended a call or a connection that is over.
+static int over_reason(struct grpc_peer *peer)
+{
+    return lane_http2_ended_here(peer) ? -EPROTO : -ECONNRESET;
+}
+
 void grpc_peer_gone(struct grpc_peer *peer)
 {
     pthread_mutex_lock(&peer->lock);
     if (peer->call == NULL && !peer->final) {
-        lane_peer_doom(&peer->head, -ECONNRESET);
+        lane_peer_doom(&peer->head, over_reason(peer));
         cut_locked(peer);
     }
     pthread_mutex_unlock(&peer->lock);
@@ -202,6 +208,9 @@ bool grpc_peer_attach(struct grpc_peer *peer, grpc_call *call)
         }
     }
     pthread_mutex_unlock(&peer->lock);
+    if (free_for_it) {
+        lane_http2_called(peer);
+    }
     return free_for_it;
 }
 
@@ -299,13 +308,17 @@ static grpc_byte_buffer *received_take(struct grpc_peer *peer)
 void grpc_peer_received(struct grpc_peer *peer, struct grpc_worker *worker, bool good)
 {
     grpc_byte_buffer *buffer = received_take(peer);
-    int error = good && buffer != NULL ? lane_peer_reason(&peer->head) : -ECONNRESET;
+    size_t bytes = buffer != NULL ? grpc_byte_buffer_length(buffer) : 0;
+    int error = good && buffer != NULL ? lane_peer_reason(&peer->head) : over_reason(peer);
+    atomic_store(&peer->in_work, true);
     if (error == 0) {
         error = handle(peer, worker, buffer);
     }
     if (buffer != NULL) {
         grpc_byte_buffer_destroy(buffer);
     }
+    lane_http2_taken(peer, bytes);
+    atomic_store(&peer->in_work, false);
     if (error != 0) {
         grpc_peer_cut(peer, error);
     } else {
@@ -347,14 +360,14 @@ void grpc_peer_sent(struct grpc_peer *peer, bool good)
     pthread_mutex_unlock(&peer->lock);
     answer_free(answer);
     if (!alive) {
-        grpc_peer_cut(peer, -ECONNRESET);
+        grpc_peer_cut(peer, over_reason(peer));
     }
     settle(peer);
 }
 
 void grpc_peer_over(struct grpc_peer *peer)
 {
-    grpc_peer_cut(peer, -ECONNRESET);
+    grpc_peer_cut(peer, over_reason(peer));
     settle(peer);
 }
 

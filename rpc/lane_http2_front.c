@@ -6,9 +6,13 @@
 // is 35 MiB of such calls on each of as many connections as a key may have. So the frames are looked at as they come,
 // before gRPC has them: their nine bytes of header tell what they are, and our lanes use very few kinds.
 //
-// Allowed: a few HEADERS in the life of a connection; DATA; and of all else, with DATA frames so small that they are a
-// means of attack, a number in proportion to the messages that were opened and to what was answered. No CONTINUATION, no
-// PUSH_PROMISE, nothing long but DATA. Who does more is cut: his bytes never reach gRPC.
+// Allowed: a few HEADERS in the life of a connection, each whole in its frame; DATA of the call, without padding, in which
+// our messages stand; and of all else, with DATA frames so small that they are a means of attack, a number in proportion
+// to the messages that were opened and to what was answered. No CONTINUATION, no PUSH_PROMISE, nothing long but DATA. Who
+// does more is cut: his bytes never reach gRPC. Long messages wait for room (lane_http2_room_front.c).
+//
+// Where gRPC itself ends a connection, for what it takes for an abuse or an error, nobody is told. So the frames by which a
+// client ends its call are noted, and TCP's state is asked: what neither explains gRPC has ended.
 //
 // gRPC owns the descriptor and reads it by recvmsg(). This file defines that function; the program's comes before libc's
 // for gRPC's library too. It calls the next one and looks at what came, when the descriptor is one of a peer's. gRPC has
@@ -21,17 +25,29 @@
 //
 // Threads: recvmsg() is called by any, with locks of gRPC held. G, the table's lock, is a leaf: under it are only atomics
 // of the peer, shutdown() and an eventfd.
-#include "rpc/lane_grpc_front.h"
+#include "rpc/lane_http2_front.h"
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { FRAME_DATA = 0, FRAME_HEADERS = 1, FRAME_PUSH_PROMISE = 5, FRAME_CONTINUATION = 9 };
+#include "rpc/lane_grpc_front.h"
+
+enum {
+    FRAME_DATA = 0,
+    FRAME_HEADERS = 1,
+    FRAME_RST_STREAM = 3,
+    FRAME_PUSH_PROMISE = 5,
+    FRAME_CONTINUATION = 9
+};
+enum { FLAG_END_STREAM = 1, FLAG_END_HEADERS = 4, FLAG_PADDED = 8, RST_STREAM_BYTES = 4 };
 enum {
     PREFACE_BYTES = 24, // a frame's header stands behind them
     HEADER_BYTES = 9,
@@ -48,9 +64,13 @@ struct guard {              // G
     uint64_t cookie;
     uint8_t header[HEADER_BYTES];
     unsigned have;
-    size_t skip; // of the frame's payload
+    size_t rest; // of the frame's payload
+    bool data;   // the frame has bytes of the call
     unsigned calls;
+    uint32_t call;   // the first one's stream
+    bool left;       // the client has ended it
     uint64_t frames; // that are no large DATA
+    struct http2_room room;
 };
 
 static pthread_mutex_t guards_lock = PTHREAD_MUTEX_INITIALIZER; // G
@@ -89,8 +109,13 @@ int lane_http2_add(struct grpc_peer *peer)
     if (error == 0) {
         made->peer = peer;
         made->cookie = peer->cookie;
-        made->skip = PREFACE_BYTES;
-        free(guards[peer->grpc_fd]);
+        made->rest = PREFACE_BYTES;
+        made->room.fd = peer->fd;
+        made->room.limited = peer->tcp;      // another socket is our own program's
+        if (guards[peer->grpc_fd] != NULL) { // of a socket that is closed
+            http2_room_leave(&guards[peer->grpc_fd]->room);
+            free(guards[peer->grpc_fd]);
+        }
         guards[peer->grpc_fd] = made;
         made = NULL;
         (void)atomic_fetch_add(&guards_used, 1);
@@ -100,37 +125,110 @@ int lane_http2_add(struct grpc_peer *peer)
     return error;
 }
 
-void lane_http2_remove(struct grpc_peer *peer)
+// With the lock, which the caller gives back; NULL: the peer has been cut or removed.
+static struct guard *guard_of(const struct grpc_peer *peer)
 {
     (void)pthread_mutex_lock(&guards_lock);
     struct guard *guard = peer->grpc_fd < guards_room ? guards[peer->grpc_fd] : NULL;
-    if (guard != NULL && guard->peer == peer) {
-        guard->peer = NULL;
+    return guard != NULL && guard->peer == peer ? guard : NULL;
+}
+
+// Not the connection's any more; what still comes of it goes nowhere.
+static void detach_locked(struct guard *guard)
+{
+    guard->peer = NULL;
+    http2_room_leave(&guard->room);
+}
+
+void lane_http2_remove(struct grpc_peer *peer)
+{
+    struct guard *guard = guard_of(peer);
+    if (guard != NULL) {
+        detach_locked(guard);
     }
     (void)pthread_mutex_unlock(&guards_lock);
+}
+
+void lane_http2_called(struct grpc_peer *peer)
+{
+    struct guard *guard = guard_of(peer);
+    if (guard != NULL) {
+        http2_room_called(&guard->room);
+    }
+    (void)pthread_mutex_unlock(&guards_lock);
+}
+
+void lane_http2_taken(struct grpc_peer *peer, size_t bytes)
+{
+    struct guard *guard = guard_of(peer);
+    if (guard != NULL) {
+        http2_room_taken(&guard->room, bytes);
+    }
+    (void)pthread_mutex_unlock(&guards_lock);
+}
+
+// Whether TCP has not come to an end by the client, by itself, or by the network.
+static bool tcp_goes_on(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+           (info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_FIN_WAIT1 ||
+            info.tcpi_state == TCP_FIN_WAIT2);
+}
+
+bool lane_http2_ended_here(struct grpc_peer *peer)
+{
+    const struct guard *guard = guard_of(peer);
+    bool left = guard == NULL || guard->left;
+    (void)pthread_mutex_unlock(&guards_lock);
+    return !left && peer->tcp && tcp_goes_on(peer->fd);
+}
+
+static uint32_t stream_of(const uint8_t *header)
+{
+    return ((uint32_t)header[5] << 24 | (uint32_t)header[6] << 16 | (uint32_t)header[7] << 8 |
+            header[8]) &
+           INT32_MAX;
+}
+
+// A frame of each kind that is a matter of its kind; how many there may be is a matter of all.
+static bool kind_allowed(struct guard *guard, size_t length)
+{
+    const uint8_t *header = guard->header;
+    unsigned flags = header[4];
+    uint32_t stream = stream_of(header);
+    bool ours = guard->calls > 0 && stream == guard->call && !guard->left;
+    switch (header[3]) {
+    case FRAME_DATA:
+        guard->data = ours;
+        guard->left |= (flags & FLAG_END_STREAM) != 0;
+        return ours && (flags & FLAG_PADDED) == 0;
+    case FRAME_HEADERS:
+        if (guard->calls == 0) {
+            guard->call = stream;
+        }
+        guard->left |= ours && (flags & FLAG_END_STREAM) != 0;
+        return guard->calls++ < MOST_CALLS && (flags & FLAG_END_HEADERS) != 0;
+    case FRAME_RST_STREAM:
+        guard->left |= ours && length == RST_STREAM_BYTES;
+        return true;
+    default:
+        return header[3] != FRAME_PUSH_PROMISE && header[3] != FRAME_CONTINUATION;
+    }
 }
 
 static bool frame_allowed(struct guard *guard)
 {
     const uint8_t *header = guard->header;
     size_t length = (size_t)header[0] << 16 | (size_t)header[1] << 8 | header[2];
-    guard->skip = length;
-    switch (header[3]) {
-    case FRAME_DATA:
-        if (length >= SMALL_BYTES) {
-            return true;
-        }
-        break;
-    case FRAME_HEADERS:
-        if (guard->calls++ == MOST_CALLS) {
-            return false;
-        }
-        break;
-    case FRAME_PUSH_PROMISE:
-    case FRAME_CONTINUATION:
+    guard->rest = length;
+    guard->data = false;
+    if (!kind_allowed(guard, length)) {
         return false;
-    default:
-        break;
+    }
+    if (header[3] == FRAME_DATA && length >= SMALL_BYTES) {
+        return true;
     }
     uint64_t most = FRAMES + FRAMES_PER_MESSAGE * atomic_load(&guard->peer->messages) +
                     (atomic_load(&guard->peer->answered_bytes) >> FRAMES_ANSWERED_SHIFT);
@@ -140,11 +238,14 @@ static bool frame_allowed(struct guard *guard)
 static bool bytes_allowed(struct guard *guard, const uint8_t *data, size_t bytes)
 {
     while (bytes > 0) {
-        bool within = guard->skip > 0;
-        size_t want = within ? guard->skip : HEADER_BYTES - guard->have;
+        bool within = guard->rest > 0;
+        size_t want = within ? guard->rest : HEADER_BYTES - guard->have;
         size_t part = want < bytes ? want : bytes;
         if (within) {
-            guard->skip -= part;
+            guard->rest -= part;
+            if (guard->data && !http2_room_bytes(&guard->room, data, part)) {
+                return false;
+            }
         } else {
             memcpy(guard->header + guard->have, data, part);
             guard->have += (unsigned)part;
@@ -174,11 +275,11 @@ static bool message_allowed(struct guard *guard, const struct msghdr *message, s
 }
 
 // The connection ends here; the watchdog finishes a peer that has no call.
-static void cut_locked(struct guard *guard)
+static void cut_locked(struct guard *guard, int reason)
 {
     struct grpc_peer *peer = guard->peer;
-    guard->peer = NULL;
-    if (lane_peer_doom(&peer->head, -EPROTO)) {
+    detach_locked(guard);
+    if (lane_peer_doom(&peer->head, reason)) {
         lane_front_socket_abort(peer->fd);
     }
     (void)shutdown(peer->fd, SHUT_RDWR);
@@ -195,11 +296,44 @@ static bool look(int fd, const struct msghdr *message, size_t bytes)
         guard->cookie == cookie_of(fd)) {
         good = false;
         if (guard->peer != NULL) {
-            cut_locked(guard);
+            cut_locked(guard, -EPROTO);
         }
     }
     (void)pthread_mutex_unlock(&guards_lock);
     return good;
+}
+
+static struct guard *guard_of_room(struct http2_room *room)
+{
+    return (struct guard *)((char *)room - offsetof(struct guard, room));
+}
+
+bool lane_http2_check(int64_t now)
+{
+    (void)pthread_mutex_lock(&guards_lock);
+    struct http2_room *before = NULL;
+    struct http2_room *room;
+    while ((room = http2_room_overdue(before, now)) != NULL) {
+        struct guard *guard = guard_of_room(room);
+        if (atomic_load(&guard->peer->in_work)) {
+            before = room; // we are slow, not the client
+        } else {
+            cut_locked(guard, -ETIMEDOUT);
+        }
+    }
+    bool crowded = http2_room_crowded();
+    (void)pthread_mutex_unlock(&guards_lock);
+    return crowded;
+}
+
+static bool must_wait(int fd)
+{
+    (void)pthread_mutex_lock(&guards_lock);
+    const struct guard *guard = fd >= 0 && fd < guards_room ? guards[fd] : NULL;
+    bool waits = guard != NULL && guard->peer != NULL && http2_room_waits(&guard->room) &&
+                 lane_peer_reason(&guard->peer->head) == 0 && guard->cookie == cookie_of(fd);
+    (void)pthread_mutex_unlock(&guards_lock);
+    return waits;
 }
 
 typedef ssize_t receive_function(int fd, struct msghdr *message, int flags);
@@ -219,9 +353,14 @@ static receive_function *next_recvmsg(void)
 // libc's, for the whole program.
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
+    bool guarded = atomic_load_explicit(&guards_used, memory_order_relaxed) > 0 &&
+                   (flags & (MSG_ERRQUEUE | MSG_PEEK)) == 0;
+    if (guarded && must_wait(fd)) {
+        errno = EAGAIN;
+        return -1;
+    }
     ssize_t got = next_recvmsg()(fd, message, flags);
-    if (got > 0 && atomic_load_explicit(&guards_used, memory_order_relaxed) > 0 &&
-        (flags & (MSG_ERRQUEUE | MSG_PEEK)) == 0 && !look(fd, message, (size_t)got)) {
+    if (guarded && got > 0 && !look(fd, message, (size_t)got)) {
         errno = ECONNRESET;
         return -1;
     }

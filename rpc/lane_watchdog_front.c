@@ -15,7 +15,7 @@
 // at that moment, every tick also looks at some of all peers, in turn, as long as there was
 // traffic in the last second.
 //
-// It also ends peers that have no call, whose connection went away or that were shut: gRPC tells
+// It also ends who keeps others from the room for messages (lane_http2_room_front.c), and peers that have no call, whose connection went away or that were shut: gRPC tells
 // nobody of those.
 //
 // Locks: the front's. Peers leave the front's list and the epoll set under it; events name a peer
@@ -34,6 +34,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "rpc/deadline.h"
 
 #define WAKE_NAME UINT64_MAX // no peer: descriptors are not negative
 
@@ -172,8 +174,9 @@ static void *watchdog_run(void *argument)
     struct grpc_front *front = argument;
     for (int busy = 0; !watchdog_ends(front);) {
         struct epoll_event events[TICK_EVENTS];
-        int count =
-            epoll_wait(front->epoll, events, TICK_EVENTS, busy > 0 ? LIMIT_WATCHDOG_MS : -1);
+        bool crowded = lane_http2_check(deadline_now());
+        int count = epoll_wait(front->epoll, events, TICK_EVENTS,
+                               busy > 0 || crowded ? LIMIT_WATCHDOG_MS : -1);
         tick(front, events, count);
         busy = count > 0 ? BUSY_TICKS : busy - 1;
         if (count > 0 && count < TICK_EVENTS) {

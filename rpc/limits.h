@@ -30,7 +30,6 @@ enum {
     LIMIT_HOLDER_NAME_BYTES = 96,
 
     // Server.
-    LIMIT_HANDSHAKE_SLOTS = 64,
     LIMIT_HANDSHAKE_MS = 5000,
     LIMIT_HANDSHAKE_FAILURES_PER_S = 20,
     LIMIT_HANDSHAKE_FAILURES_BURST = 5,
@@ -48,6 +47,7 @@ enum {
     LIMIT_HEADROOM_BYTES = 64 << 20,
     LIMIT_UNEXPLAINED_BYTES = 64 << 10, // gRPC lane: received but not part of an opened record
     LIMIT_WATCHDOG_MS = 10,
+    LIMIT_UNFINISHED_BYTES = 24 << 20, // gRPC lanes: of all messages on their way
 
     // Time.
     LIMIT_CONNECT_MS = 5000,

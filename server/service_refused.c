@@ -53,7 +53,7 @@ void service_say_ended(const struct service_lane *lane, int reason)
         text = "what came does not open, or is no request";
         break;
     case -EPROTO:
-        text = "much came that is no request";
+        text = "what came beside its requests is too much, or no HTTP/2 of ours";
         break;
     case -ETIMEDOUT:
         text = "what it began did not come, or its answers were not taken, in time";

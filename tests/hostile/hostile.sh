@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# hostile.sh GROUP: plays the hostile cases of a group on a dsmd, while a program beside them verifies every page it has.
+# hostile.sh GROUP: plays the hostile cases of a group, or one, GROUP.CASE, on a dsmd, while a program beside them verifies every page it has.
 # shellcheck source=tests/hostile/lib.sh
 . "$(dirname "$0")/lib.sh"
 make_hostile_keys

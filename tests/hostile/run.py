@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# run.py GROUP DIRECTORY HOST PORT PID METRICS_PORT: plays a group of hostile cases on a running dsmd.
+# run.py GROUP DIRECTORY HOST PORT PID METRICS_PORT: plays a group of hostile cases, or one, GROUP.CASE, on a running dsmd.
 # run.py --table: the table of all of them, as in tests/hostile/README.md.
 import sys
 
