@@ -7,7 +7,7 @@
 // plain bytes come out contiguous without a second copy; an answer is sealed in whole records, in
 // portions of the caller's choice.
 //
-// A connection is worn out before the nonce range or the bytes allowed under one key end: the
+// A connection is worn out before the nonce range, the bytes or the hour allowed under one key end: the
 // check stands where a message begins and leaves room for the largest request and the largest
 // answer, so neither can cross the limit halfway.
 //
@@ -31,6 +31,7 @@
 const struct lane_wear lane_wear_product = {
     .records = 1ULL << LIMIT_LANE_RECORDS_LOG2,
     .bytes = LIMIT_LANE_BYTES,
+    .age_ns = LIMIT_LANE_AGE_MS * DEADLINE_NS_PER_MS,
 };
 
 int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
@@ -61,6 +62,7 @@ void lane_peer_init(struct lane_peer *peer, const struct lane_peer_ops *ops,
 {
     peer->ops = ops;
     peer->wear = *wear;
+    peer->born = deadline_now();
     peer->send = send;
     peer->receive = receive;
     peer->user = user;
@@ -78,12 +80,13 @@ bool lane_peer_doom(struct lane_peer *peer, int reason)
     return atomic_compare_exchange_strong(&peer->reason, &alive, reason);
 }
 
-static bool peer_worn(struct lane_peer *peer)
+static bool peer_worn(struct lane_peer *peer, int64_t now)
 {
     uint64_t bytes = peer->sealed_bytes + atomic_load(&peer->opened_bytes);
     return noise_cipher_records(peer->receive) + LANE_MESSAGE_RECORDS > peer->wear.records ||
            noise_cipher_records(peer->send) + LANE_MESSAGE_RECORDS > peer->wear.records ||
-           bytes + UINT64_C(2) * RECORD_MESSAGE_MAX > peer->wear.bytes;
+           bytes + UINT64_C(2) * RECORD_MESSAGE_MAX > peer->wear.bytes ||
+           now - peer->born > peer->wear.age_ns;
 }
 
 int lane_peer_open_header(struct lane_peer *peer, const uint8_t *sealed,
@@ -91,7 +94,7 @@ int lane_peer_open_header(struct lane_peer *peer, const uint8_t *sealed,
 {
     struct wire_header header;
     int64_t arrived = deadline_now();
-    if (peer_worn(peer)) {
+    if (peer_worn(peer, arrived)) {
         return -ESTALE;
     }
     if (record_header_open(peer->receive, sealed, &header) != 0 ||

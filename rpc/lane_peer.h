@@ -33,6 +33,7 @@ struct lane_peer_ops {
 struct lane_wear { // what a connection may carry before it must be replaced
     uint64_t records;
     uint64_t bytes;
+    int64_t age_ns;
 };
 extern const struct lane_wear lane_wear_product;
 
@@ -43,6 +44,7 @@ struct lane_peer {
     struct noise_cipher *receive;  // M
     void *user;                    // const
     struct lane_wear wear;         // const
+    int64_t born;                  // const: CLOCK_MONOTONIC
     _Atomic uint64_t opened_bytes; // sealed bytes of requests that opened
     uint64_t sealed_bytes;         // M
     int64_t arrived;               // M: CLOCK_MONOTONIC when the present request was there

@@ -4,6 +4,7 @@
 // TCP. What only one kind can be asked (raw bytes, pools, HTTP/2) stands in fronts_sock.c and
 // fronts_grpc.c.
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@
 #include <cmocka.h>
 
 #include "fronts_rig.h"
+#include "rpc/deadline.h"
 
 static enum rig_kind kind_of(void **state)
 {
@@ -289,13 +291,21 @@ static void wear_out(void **state, const struct lane_wear *wear, int least, int 
 
 static void test_a_connection_wears_out(void **state)
 {
-    const struct lane_wear records = {.records = 10 + LANE_MESSAGE_RECORDS, .bytes = UINT64_MAX};
+    const struct lane_wear records = {
+        .records = 10 + LANE_MESSAGE_RECORDS, .bytes = UINT64_MAX, .age_ns = INT64_MAX};
     const struct lane_wear bytes = {
         .records = UINT64_MAX,
         .bytes = 2 * RECORD_MESSAGE_MAX + 20 * WIRE_HEADER_SEALED_BYTES,
+        .age_ns = INT64_MAX,
     };
+    const struct lane_wear age = {
+        .records = UINT64_MAX, .bytes = UINT64_MAX, .age_ns = 50 * DEADLINE_NS_PER_MS};
     wear_out(state, &records, 11, 11);
     wear_out(state, &bytes, 11, 11);
+    wear_out(state, &age, 0, INT_MAX - 1); // it ends, whenever that is
+    assert_int_equal(lane_wear_product.records, 1ULL << LIMIT_LANE_RECORDS_LOG2);
+    assert_int_equal(lane_wear_product.bytes, LIMIT_LANE_BYTES);
+    assert_int_equal(lane_wear_product.age_ns, LIMIT_LANE_AGE_MS * DEADLINE_NS_PER_MS);
 }
 
 static void test_200_peers_share_the_threads(void **state)
