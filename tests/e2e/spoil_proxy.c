@@ -262,7 +262,10 @@ static void serve(int listener)
         polled[0] = (struct pollfd){.fd = listener, .events = POLLIN};
         for (int i = 0; i < LINKS; i++) {
             for (int end = 0; end < 2; end++) {
-                short events = links[i].used ? wanted(&links[i], end, now) : (short)0;
+                short events = 0;
+                if (links[i].used) {
+                    events = wanted(&links[i], end, now);
+                }
                 polled[1 + 2 * i + end] = (struct pollfd){
                     .fd = links[i].used && events != 0 ? links[i].ways[end].from : -1,
                     .events = events};
