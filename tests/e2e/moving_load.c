@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/e2e/hold_rig.h"
+#include "tests/e2e/task_rig.h"
 
 enum { TICK_NS = 1000000, STACK_BYTES = 256 << 10, RUN_MS = 1000 };
 
@@ -122,16 +122,6 @@ static void *stop_later(void *unused)
     return unused;
 }
 
-static const char *public_key(void)
-{
-    static char key[64];
-    FILE *file = fopen(hold_setting("TASK_PUBLIC_KEY"), "re");
-    CHECK(file != NULL && fgets(key, sizeof key, file) != NULL);
-    (void)fclose(file);
-    key[strcspn(key, "\n")] = 0;
-    return key;
-}
-
 static void leave(uint64_t mib, uint64_t rate, const char *end)
 {
     pthread_t stopper;
@@ -146,7 +136,7 @@ static void leave(uint64_t mib, uint64_t rate, const char *end)
     OK(dsm_migrate_initiate(task, &capsule));
     int fd = open(hold_setting("MOVE_CAPSULE"), O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0);
-    OK(dsm_migrate_encap(task, fd, public_key(), 60));
+    OK(dsm_migrate_encap(task, fd, task_public_key(), 60));
     (void)close(fd);
     OK(dsm_migrate_finish(task));
     dsm_statistics stat = hold_stats(session);

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/e2e/hold_rig.h"
+#include "tests/e2e/task_rig.h"
 
 #ifndef TASK_HOP_DEPTH
 #define TASK_HOP_DEPTH 5
@@ -123,16 +123,6 @@ static void check_result(uint64_t result)
 
 // ---- the capsule
 
-static const char *public_key(void)
-{
-    static char key[64];
-    FILE *file = fopen(hold_setting("TASK_PUBLIC_KEY"), "re");
-    CHECK(file != NULL && fgets(key, sizeof key, file) != NULL);
-    (void)fclose(file);
-    key[strcspn(key, "\n")] = 0;
-    return key;
-}
-
 static unsigned lifetime(void)
 {
     return (unsigned)strtoul(hold_setting("TASK_SECONDS"), NULL, 10);
@@ -155,7 +145,7 @@ static void park(dsm_task *task)
     RESULT(dsm_task_run(task, NULL), -EBUSY);
     RESULT(dsm_task_destroy(task), -EBUSY);
     RESULT(dsm_migrate_finish(task), -EINVAL);
-    OK(dsm_migrate_encap(task, fd, public_key(), lifetime()));
+    OK(dsm_migrate_encap(task, fd, task_public_key(), lifetime()));
     struct stat status;
     CHECK(fstat(fd, &status) == 0 && (uint64_t)status.st_size == bytes);
     (void)close(fd);
@@ -219,8 +209,7 @@ static void start(void)
     RESULT(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task), -EEXIST);
     OK(dsm_segment_delete(session, "hop/heap"));
     OK(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
-    dsm_task_stop(task);
-    RESULT(dsm_task_run(task, NULL), 0);
+    task_one_yield(task);
     send(task);
     hold_close(session);
 }
@@ -229,8 +218,7 @@ static void hop(void)
 {
     dsm *session = hold_open(2 * MIB);
     dsm_task *task = receive(session);
-    dsm_task_stop(task);
-    RESULT(dsm_task_run(task, NULL), 0);
+    task_one_yield(task);
     send(task);
     hold_close(session);
 }
@@ -257,17 +245,11 @@ static void end(void)
     finish_here(session, task);
 }
 
-static void one_yield(dsm_task *task)
-{
-    dsm_task_stop(task);
-    RESULT(dsm_task_run(task, NULL), 0);
-}
-
 static dsm_task *begun(dsm *session)
 {
     dsm_task *task = NULL;
     OK(dsm_task_create(session, "hop", work, HEAP_BYTES, STACK_BYTES, &task));
-    one_yield(task);
+    task_one_yield(task);
     return task;
 }
 
@@ -290,14 +272,14 @@ static void refused(void)
     dsm *session = hold_open(2 * MIB);
     dsm_task *task = begun(session);
     int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
-    RESULT(dsm_migrate_encap(task, full, public_key(), 60), -EINVAL); // not initiated
+    RESULT(dsm_migrate_encap(task, full, task_public_key(), 60), -EINVAL); // not initiated
     RESULT(dsm_migrate_abort(task), -EINVAL);
     OK(dsm_migrate_initiate(task, NULL));
     RESULT(dsm_migrate_encap(task, full, "no key", 60), -EINVAL);
-    RESULT(dsm_migrate_encap(task, full, public_key(), 0), -EINVAL);
-    RESULT(dsm_migrate_encap(task, full, public_key(), 60), -ENOSPC); // parked, and taken back
+    RESULT(dsm_migrate_encap(task, full, task_public_key(), 0), -EINVAL);
+    RESULT(dsm_migrate_encap(task, full, task_public_key(), 60), -ENOSPC); // parked, and taken back
     (void)close(full);
-    one_yield(task);
+    task_one_yield(task);
     send(task);
     int fd = capsule_file(O_RDONLY);
     refuse(session, fd, hold_setting("TASK_OTHER_KEY"), -EKEYREJECTED, "another key");
@@ -374,10 +356,10 @@ static void aborted(void)
     dsm_task *task = begun(session);
     OK(dsm_migrate_initiate(task, NULL));
     OK(dsm_migrate_abort(task));
-    one_yield(task);
+    task_one_yield(task);
     park(task);
     OK(dsm_migrate_abort(task));
-    one_yield(task);
+    task_one_yield(task);
     finish_here(session, task);
 }
 
@@ -402,7 +384,7 @@ static void many(void)
     for (int hop_number = 0; hop_number < HOPS; hop_number++) {
         send(task);
         task = receive(session);
-        one_yield(task);
+        task_one_yield(task);
     }
     dsm_statistics stat = hold_stats(session);
     CHECK(stat.migrate_samples == 2 * HOPS && stat.migrate_freeze_ns > 0);

@@ -16,7 +16,7 @@
 
 #include "libdsm/backing/control_image.h"
 #include "libdsm/session_api.h"
-#include "tests/e2e/hold_rig.h"
+#include "tests/e2e/task_rig.h"
 
 enum {
     HEAP_PAGES = 96,
@@ -72,16 +72,6 @@ static void work(void *heap, uint64_t heap_bytes)
     dsm_task_exit(right ? 17 : 18);
 }
 
-static const char *public_key(void)
-{
-    static char key[64];
-    FILE *file = fopen(hold_setting("TASK_PUBLIC_KEY"), "re");
-    CHECK(file != NULL && fgets(key, sizeof key, file) != NULL);
-    (void)fclose(file);
-    key[strcspn(key, "\n")] = 0;
-    return key;
-}
-
 static dsm_segment *part(unsigned number)
 {
     dsm_segment *segment = dsm_task_segment(task, number);
@@ -93,7 +83,7 @@ static void send(void)
 {
     FILE *file = fopen(hold_setting("TASK_CAPSULE"), "we");
     CHECK(file != NULL);
-    OK(dsm_migrate_encap(task, fileno(file), public_key(), 60));
+    OK(dsm_migrate_encap(task, fileno(file), task_public_key(), 60));
     (void)fclose(file);
     OK(dsm_migrate_finish(task));
     task = NULL;

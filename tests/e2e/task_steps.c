@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/e2e/hold_rig.h"
+#include "tests/e2e/task_rig.h"
 
 enum {
     HEAP_PAGES = 64,
@@ -83,12 +83,6 @@ static void check_kept(dsm_segment *heap)
     }
 }
 
-static void one_yield(dsm_task *task)
-{
-    dsm_task_stop(task);
-    RESULT(dsm_task_run(task, NULL), 0);
-}
-
 // Of a new task: pages that are acknowledged, and then some that are not.
 static dsm_task *begun(dsm *session)
 {
@@ -101,7 +95,7 @@ static dsm_task *begun(dsm *session)
         words[i] = i * 0x9e3779b97f4a7c15 + 1;
     }
     OK(dsm_clean(heap, (dsm_interval){HEAP_PAGES - KEPT_PAGES, KEPT_PAGES}, &passed_over));
-    one_yield(task);
+    task_one_yield(task);
     return task;
 }
 
@@ -121,16 +115,6 @@ static void end_here(dsm *session, dsm_task *task)
     RESULT(dsm_segment_open(session, "steps/heap", 0, &gone), -ENOENT);
     puts("ENDED");
     hold_close_after_errors(session);
-}
-
-static const char *public_key(void)
-{
-    static char key[64];
-    FILE *file = fopen(hold_setting("STEPS_PUBLIC_KEY"), "re");
-    CHECK(file != NULL && fgets(key, sizeof key, file) != NULL);
-    (void)fclose(file);
-    key[strcspn(key, "\n")] = 0;
-    return key;
 }
 
 static unsigned life(void)
@@ -157,7 +141,7 @@ static int given_to(int fd, dsm_task *task)
     CHECK(fd >= 0);
     int error = dsm_migrate_initiate(task, NULL);
     if (error == 0) {
-        error = dsm_migrate_encap(task, fd, public_key(), life());
+        error = dsm_migrate_encap(task, fd, task_public_key(), life());
         // Where it failed, it is whole, unless the server could not say so.
         if (error != 0 && dsm_task_run(task, NULL) == -EBUSY) {
             CHECK(asked_back(task), "%s", dsm_error()->text);
@@ -216,7 +200,7 @@ static void failing(void)
     pthread_t thread;
     int fd = memfd_create("capsule", MFD_CLOEXEC);
     int error = dsm_migrate_initiate(task, NULL);
-    error = error != 0 ? error : dsm_migrate_encap(task, fd, public_key(), life());
+    error = error != 0 ? error : dsm_migrate_encap(task, fd, task_public_key(), life());
     if (error == 0) { // it is the destination's step that fails: the capsule can be used again
         CHECK(lseek(fd, 0, SEEK_SET) == 0);
         OK(dsm_migrate_finish(task));
@@ -231,7 +215,7 @@ static void failing(void)
         RESULT(dsm_migrate_abort(task), -EINVAL); // it is not on its way
     }
     (void)close(fd);
-    one_yield(task);
+    task_one_yield(task);
     end_here(session, task);
 }
 
@@ -314,7 +298,7 @@ static void hops(void)
         OK(dsm_migrate_finish(task));
         OK(dsm_migrate_deencap(session, fd, hold_setting("STEPS_KEY"), &task));
         (void)close(fd);
-        one_yield(task);
+        task_one_yield(task);
     }
     look("AFTER");
     end_here(session, task);

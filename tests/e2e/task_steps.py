@@ -140,7 +140,7 @@ class Process:
     def __init__(self, role, failpoint="", life=60, **more):
         environment = dict(os.environ, DSM_SERVER=f"127.0.0.1:{relay.port}", DSM_CONFIG="", DSM_KEY_FILE=f"{WORK}/client.key",
                            DSM_SERVER_KEY=open(f"{WORK}/server.key.pub").read().strip(), DSM_MIGRATE_FAILPOINT=failpoint,
-                           STEPS_KEY=f"{WORK}/there", STEPS_PUBLIC_KEY=f"{WORK}/there.pub", STEPS_CAPSULE=f"{WORK}/capsule",
+                           STEPS_KEY=f"{WORK}/there", TASK_PUBLIC_KEY=f"{WORK}/there.pub", STEPS_CAPSULE=f"{WORK}/capsule",
                            STEPS_LIFE=str(life), **more)
         self.role, self.failpoint = role, failpoint
         self.process = subprocess.Popen([PROGRAM, role], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
