@@ -11,21 +11,21 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "rpc/deadline.h"
 #include "tools/dsmctl_agent.h"
+#include "tools/mover_socket.h"
 
 enum {
     OFFER_MS = 10000,
     START_MS = 60000,   // until the program waits for its task
     CAPSULE_MS = 60000, // between two pieces
-    TAKE_MS = 55000,    // the source waits a little longer
+    PASS_MS = 20000,    // for the program to read a piece; the source waits a little longer,
+    TAKE_MS = 55000,    // and so it does here
     DISMISS_MS = 3000,
-    LINE_BYTES = 1024,
     ENDED_BYTES = 96,
 };
 
@@ -37,52 +37,8 @@ struct arrival {
     setting_path path;
     pid_t pid;
     int program; // our end of its socket
-    bool passed; // it has the whole capsule
+    bool passed; // what came of the capsule: it may be all of it
 };
-
-static int64_t after_ms(int64_t ms)
-{
-    return deadline_now() + ms * DEADLINE_NS_PER_MS;
-}
-
-// A line of the program's. 0, or -ENODATA: it has gone; -ETIMEDOUT.
-static int hear_program(const struct arrival *a, char line[LINE_BYTES], int64_t deadline)
-{
-    size_t bytes = 0;
-    struct pollfd p = {.fd = a->program, .events = POLLIN};
-    struct timespec left;
-    while (bytes + 1 < LINE_BYTES) {
-        char c = 0;
-        if (!deadline_left(deadline, &left)) {
-            return -ETIMEDOUT;
-        }
-        if (ppoll(&p, 1, &left, NULL) <= 0) {
-            continue;
-        }
-        if (recv(a->program, &c, 1, 0) != 1) {
-            return -ENODATA;
-        }
-        if (c == '\n') {
-            break;
-        }
-        line[bytes++] = c;
-    }
-    line[bytes] = 0;
-    return 0;
-}
-
-static int send_program(const struct arrival *a, const uint8_t *from, size_t bytes)
-{
-    while (bytes > 0) {
-        ssize_t sent = send(a->program, from, bytes, MSG_NOSIGNAL);
-        if (sent <= 0 && errno != EINTR) {
-            return -ENODATA;
-        }
-        from += sent > 0 ? sent : 0;
-        bytes -= sent > 0 ? (size_t)sent : 0;
-    }
-    return 0;
-}
 
 static const char *how_it_ended(int status, char text[ENDED_BYTES])
 {
@@ -107,7 +63,7 @@ static void wait_end(pid_t pid, char text[ENDED_BYTES])
 // by now: that one is left alone.
 static void dismiss(struct arrival *a, char text[ENDED_BYTES])
 {
-    int64_t deadline = after_ms(DISMISS_MS);
+    int64_t deadline = mover_after_ms(DISMISS_MS);
     (void)snprintf(text, ENDED_BYTES, "it did not end");
     if (a->program >= 0) {
         (void)close(a->program);
@@ -127,15 +83,9 @@ static void dismiss(struct arrival *a, char text[ENDED_BYTES])
     }
 }
 
-static int program_gone(struct arrival *a, int error, struct failure *failure)
+static int program_gone(struct arrival *a, struct failure *failure)
 {
     char text[ENDED_BYTES];
-    if (error == -ETIMEDOUT) {
-        return failure_set(failure, error,
-                           "The program %s does not wait for a task within %d s: does it call "
-                           "dsm_task_receive()?",
-                           a->path, START_MS / 1000);
-    }
     dismiss(a, text);
     return failure_set(failure, -ECHILD,
                        "The program %s ended before it took the task (%s): what it said is in the "
@@ -145,23 +95,28 @@ static int program_gone(struct arrival *a, int error, struct failure *failure)
 
 static int start_program(struct arrival *a, struct failure *failure)
 {
-    char line[LINE_BYTES];
+    char line[MOVER_LINE_BYTES];
     int error = agent_binary_find(a->config, &a->offer, &a->path, failure);
     error = error != 0 ? error : agent_start(a->config, a->path, &a->pid, &a->program, failure);
     if (error != 0) {
         return error;
     }
-    error = hear_program(a, line, after_ms(START_MS));
-    if (error == 0 && strcmp(line, "WAITING") != 0) {
-        error = -ETIMEDOUT;
+    error = mover_hear_line(a->program, line, mover_after_ms(START_MS));
+    if (error == 0 && strcmp(line, "WAITING") == 0) {
+        return 0;
     }
-    return error != 0 ? program_gone(a, error, failure) : 0;
+    return error == -ENODATA
+               ? program_gone(a, failure)
+               : failure_set(failure, -ETIMEDOUT,
+                             "The program %s does not wait for a task within %d s: does it call "
+                             "dsm_task_receive()?",
+                             a->path, START_MS / 1000);
 }
 
 // Until the source says something. A program that has nothing of the capsule yet has nothing to say: that is its end.
 static int wait_for_source(struct arrival *a, bool first, struct failure *failure)
 {
-    int64_t deadline = after_ms(first ? (int64_t)a->config->wait * 1000 : CAPSULE_MS);
+    int64_t deadline = mover_after_ms(first ? (int64_t)a->config->wait * 1000 : CAPSULE_MS);
     struct pollfd both[2] = {{.fd = a->link->fd, .events = POLLIN},
                              {.fd = first ? a->program : -1, .events = POLLIN}};
     struct timespec left;
@@ -171,10 +126,20 @@ static int wait_for_source(struct arrival *a, bool first, struct failure *failur
         }
         (void)ppoll(both, 2, &left, NULL);
         if (both[1].revents != 0) {
-            return program_gone(a, -ENODATA, failure);
+            return program_gone(a, failure);
         }
     }
     return 0;
+}
+
+static int pass(struct arrival *a, const void *piece, size_t bytes, struct failure *failure)
+{
+    int error = mover_send(a->program, piece, bytes, mover_after_ms(PASS_MS));
+    a->passed = error == 0;
+    if (error == -ETIMEDOUT) {
+        return failure_set(failure, error, "The program %s stopped reading its task.", a->path);
+    }
+    return error != 0 ? program_gone(a, failure) : 0;
 }
 
 static int pass_capsule(struct arrival *a, const struct key_identity *identity,
@@ -188,45 +153,45 @@ static int pass_capsule(struct arrival *a, const struct key_identity *identity,
         if (error != 0) {
             return error;
         }
-        error = mover_hear(a->link, after_ms(CAPSULE_MS), &message, piece, &count);
-        if (error != 0 || (message != MOVER_CAPSULE && message != MOVER_END)) {
+        error = mover_hear(a->link, mover_after_ms(CAPSULE_MS), &message, piece, &count);
+        if (error != 0 || (message != MOVER_CAPSULE && (message != MOVER_END || total == 0))) {
             return failure_set(failure, error != 0 ? error : -EBADMSG,
                                error == -ENODATA ? "The source took the move back."
                                                  : "The source's message makes no sense.");
         }
         if (message == MOVER_END) {
-            a->passed = total > 0;
             return 0;
         }
         if (total == 0) {
-            error = send_program(a, identity->private_key, NOISE_KEY_BYTES);
+            error = pass(a, identity->private_key, NOISE_KEY_BYTES, failure);
         }
         total += count;
         if (total > MOVER_CAPSULE_BYTES) {
             return failure_set(failure, -EFBIG, "The capsule is larger than any may be.");
         }
-        error = error != 0 ? error : send_program(a, piece, count);
+        error = error != 0 ? error : pass(a, piece, count, failure);
         if (error != 0) {
-            return program_gone(a, error, failure);
+            return error;
         }
     }
 }
 
 static int take(struct arrival *a, struct failure *failure)
 {
-    char line[LINE_BYTES];
-    int error = hear_program(a, line, after_ms(TAKE_MS));
+    char line[MOVER_LINE_BYTES];
+    int error = mover_hear_line(a->program, line, mover_after_ms(TAKE_MS));
     if (error == -ETIMEDOUT) {
         return failure_set(failure, error, "The program does not say whether it took the task.");
     }
-    if (error != 0) {
-        return program_gone(a, error, failure);
+    if (error == -ENODATA) {
+        return program_gone(a, failure);
     }
-    if (strcmp(line, "TAKEN") == 0) {
+    if (error == 0 && strcmp(line, "TAKEN") == 0) {
         return 0;
     }
-    return failure_set(failure, -ECANCELED, "%s",
-                       strncmp(line, "REFUSED ", 8) == 0 ? line + 8 : "The program said nonsense.");
+    return failure_set(
+        failure, -ECANCELED, "%s",
+        error == 0 && strncmp(line, "REFUSED ", 8) == 0 ? line + 8 : "The program said nonsense.");
 }
 
 static int receive(struct arrival *a, struct failure *failure)
@@ -248,7 +213,7 @@ static int hear_offer(struct arrival *a, struct failure *failure)
     uint8_t text[MOVER_MOST_BYTES + 1];
     enum mover_message message = MOVER_OFFER;
     size_t count = 0;
-    int error = mover_hear(a->link, after_ms(OFFER_MS), &message, text, &count);
+    int error = mover_hear(a->link, mover_after_ms(OFFER_MS), &message, text, &count);
     if (error == 0 && (message != MOVER_OFFER || mover_offer_decode(text, count, &a->offer) != 0)) {
         error = -EBADMSG;
     }

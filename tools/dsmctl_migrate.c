@@ -17,12 +17,14 @@
 #include "tools/dsmctl.h"
 #include "tools/mover_connect.h"
 #include "tools/mover_program.h"
+#include "tools/mover_socket.h"
 #include "tools/tool_text.h"
 
 enum {
     READY_MS = 90000, // until the program over there waits
     TAKEN_MS = 58000, // after the capsule; the program here waits a little longer
     LEFT_MS = 60000,
+    SAY_MS = 10000, // a line
     WAIT_S = 60,
     LIFE_S = 60,
     MOST_WAIT_S = 86400,
@@ -46,11 +48,6 @@ struct migrate {
     int64_t began, stopped; // 0: not yet
     double seconds, away_seconds;
 };
-
-static int64_t after_ms(int64_t ms)
-{
-    return deadline_now() + ms * DEADLINE_NS_PER_MS;
-}
 
 static void show(const struct migrate *m, const char *what)
 {
@@ -97,7 +94,7 @@ static int offer(struct migrate *m, char key[KEYFILE_TEXT_BYTES], struct failure
     show(m, "the program starts there");
     error = mover_say(&m->link, MOVER_OFFER, text, mover_offer_encode(&m->program.task, text));
     error = error != 0 ? agent_gone(m, error, failure)
-                       : hear_agent(m, MOVER_READY, after_ms(READY_MS), text, failure);
+                       : hear_agent(m, MOVER_READY, mover_after_ms(READY_MS), text, failure);
     if (error == 0) {
         keyfile_encode(text, key);
     }
@@ -120,9 +117,9 @@ static int stop(struct migrate *m, const char *key, char *why, enum outcome *out
     char line[MOVER_LINE_BYTES];
     (void)snprintf(line, sizeof line, "MOVE %s %u", key, m->life_s);
     show(m, "waiting for its next yield");
-    int error = mover_program_say(&m->program, line);
-    error =
-        error != 0 ? error : mover_program_hear(&m->program, line, after_ms(m->wait_s * 1000LL));
+    int error = mover_say_line(m->program.fd, line, mover_after_ms(SAY_MS));
+    error = error != 0 ? error
+                       : mover_hear_line(m->program.fd, line, mover_after_ms(m->wait_s * 1000LL));
     if (error == -ETIMEDOUT) {
         *outcome = REFUSED;
         return failure_set(failure, error,
@@ -151,19 +148,19 @@ static int pass_capsule(struct migrate *m, struct failure *failure)
     show(m, "its state is under way");
     for (uint64_t left = m->capsule_bytes; left > 0;) {
         size_t count = left < MOVER_MOST_BYTES ? (size_t)left : (size_t)MOVER_MOST_BYTES;
-        int error = mover_program_read(&m->program, piece, count, after_ms(LEFT_MS));
+        int error = mover_receive(m->program.fd, piece, count, mover_after_ms(LEFT_MS));
         if (error != 0) {
             return program_gone(failure);
         }
         error = mover_say(&m->link, MOVER_CAPSULE, piece, count);
-        if (error != 0) {
-            return agent_gone(m, error, failure);
+        if (error != 0) { // it takes no more; it may have said why
+            return hear_agent(m, MOVER_REFUSED, mover_after_ms(SAY_MS), piece, failure);
         }
         left -= count;
     }
     int error = mover_say(&m->link, MOVER_END, NULL, 0);
     return error != 0 ? agent_gone(m, error, failure)
-                      : hear_agent(m, MOVER_TAKEN, after_ms(TAKEN_MS), piece, failure);
+                      : hear_agent(m, MOVER_TAKEN, mover_after_ms(TAKEN_MS), piece, failure);
 }
 
 // The program's last word counts, whatever the agent said.
@@ -172,9 +169,9 @@ static enum outcome conclude(struct migrate *m, int error, struct failure *failu
     char line[MOVER_LINE_BYTES + 16];
     char word[MOVER_LINE_BYTES];
     (void)snprintf(line, sizeof line, error == 0 ? "TAKEN" : "REFUSED %s", failure->text);
-    (void)mover_program_say(&m->program, line);
+    (void)mover_say_line(m->program.fd, line, mover_after_ms(SAY_MS));
     // It may have to wait for the memory server; it goes on waiting when we do not.
-    if (mover_program_hear(&m->program, word, after_ms(LEFT_MS)) != 0) {
+    if (mover_hear_line(m->program.fd, word, mover_after_ms(LEFT_MS)) != 0) {
         (void)program_gone(failure);
         return UNKNOWN;
     }

@@ -3,18 +3,16 @@
 // See the header. A message is a sealed head (what it is, how long the rest is) and, where there is any, one sealed record. Nothing is
 // taken from the socket but what the head says, and the head is bounded before anything is read.
 //
-// The descriptor does not block: a peer that is silent, or does not read, costs its deadline and no more.
+// A peer that is silent, or does not read, costs its deadline and no more (mover_socket.h).
 #include "tools/mover_link.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "rpc/deadline.h"
 #include "rpc/wire.h"
+#include "tools/mover_socket.h"
 
 enum { HEAD_BYTES = 8, SAY_MS = 30000, OFFER_FIXED_BYTES = 4 };
 
@@ -26,54 +24,6 @@ void mover_link_end(struct mover_link *link)
         (void)close(link->fd);
         link->fd = -1;
     }
-}
-
-static int wait_for(int fd, short events, int64_t deadline)
-{
-    struct pollfd p = {.fd = fd, .events = events};
-    struct timespec left;
-    if (!deadline_left(deadline, &left)) {
-        return -ETIMEDOUT;
-    }
-    int ready = ppoll(&p, 1, &left, NULL);
-    return ready < 0 && errno != EINTR ? -errno : 0;
-}
-
-static int send_all(int fd, const uint8_t *from, size_t bytes, int64_t deadline)
-{
-    while (bytes > 0) {
-        ssize_t sent = send(fd, from, bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent > 0) {
-            from += sent;
-            bytes -= (size_t)sent;
-            continue;
-        }
-        int error = errno == EAGAIN || errno == EINTR ? wait_for(fd, POLLOUT, deadline) : -errno;
-        if (error != 0) {
-            return error;
-        }
-    }
-    return 0;
-}
-
-static int receive_all(int fd, uint8_t *to, size_t bytes, int64_t deadline)
-{
-    while (bytes > 0) {
-        ssize_t got = recv(fd, to, bytes, MSG_DONTWAIT);
-        if (got == 0) {
-            return -ENODATA;
-        }
-        if (got > 0) {
-            to += got;
-            bytes -= (size_t)got;
-            continue;
-        }
-        int error = errno == EAGAIN || errno == EINTR ? wait_for(fd, POLLIN, deadline) : -errno;
-        if (error != 0) {
-            return error;
-        }
-    }
-    return 0;
 }
 
 int mover_say(struct mover_link *link, enum mover_message message, const void *bytes, size_t count)
@@ -90,9 +40,7 @@ int mover_say(struct mover_link *link, enum mover_message message, const void *b
         error = noise_seal(link->send, bytes, count, out + total);
         total += count + LIMIT_SEAL_BYTES;
     }
-    return error != 0 ? error
-                      : send_all(link->fd, out, total,
-                                 deadline_now() + (int64_t)SAY_MS * DEADLINE_NS_PER_MS);
+    return error != 0 ? error : mover_send(link->fd, out, total, mover_after_ms(SAY_MS));
 }
 
 int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *message, uint8_t *to,
@@ -100,7 +48,7 @@ int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *me
 {
     uint8_t head[HEAD_BYTES + LIMIT_SEAL_BYTES];
     uint8_t sealed[MOVER_MOST_BYTES + LIMIT_SEAL_BYTES];
-    int error = receive_all(link->fd, head, sizeof head, deadline);
+    int error = mover_receive(link->fd, head, sizeof head, deadline);
     if (error != 0) {
         return error;
     }
@@ -114,7 +62,7 @@ int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *me
         return -EBADMSG;
     }
     if (bytes > 0) {
-        error = receive_all(link->fd, sealed, bytes + LIMIT_SEAL_BYTES, deadline);
+        error = mover_receive(link->fd, sealed, bytes + LIMIT_SEAL_BYTES, deadline);
         if (error == 0 && noise_open(link->receive, sealed, bytes + LIMIT_SEAL_BYTES, to) != 0) {
             error = -EBADMSG;
         }

@@ -6,7 +6,6 @@
 #include "tools/mover_program.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,61 +14,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "rpc/deadline.h"
+#include "tools/mover_socket.h"
 
 enum { MOST_SOCKETS = 4096, GREETING_MS = 2000, SEEN_BYTES = 256 };
-
-int mover_program_read(const struct mover_program *program, void *to, size_t bytes,
-                       int64_t deadline)
-{
-    char *at = to;
-    while (bytes > 0) {
-        struct pollfd p = {.fd = program->fd, .events = POLLIN};
-        struct timespec left;
-        if (!deadline_left(deadline, &left)) {
-            return -ETIMEDOUT;
-        }
-        if (ppoll(&p, 1, &left, NULL) <= 0) {
-            continue;
-        }
-        ssize_t got = recv(program->fd, at, bytes, MSG_DONTWAIT);
-        if (got == 0) {
-            return -ENODATA;
-        }
-        if (got < 0 && errno != EAGAIN && errno != EINTR) {
-            return errno == ECONNRESET ? -ENODATA : -errno;
-        }
-        at += got > 0 ? got : 0;
-        bytes -= got > 0 ? (size_t)got : 0;
-    }
-    return 0;
-}
-
-int mover_program_hear(const struct mover_program *program, char line[MOVER_LINE_BYTES],
-                       int64_t deadline)
-{
-    size_t bytes = 0;
-    for (;;) {
-        int error = mover_program_read(program, line + bytes, 1, deadline);
-        if (error != 0) {
-            return error;
-        }
-        if (line[bytes] == '\n') {
-            line[bytes] = 0;
-            return 0;
-        }
-        if (++bytes == MOVER_LINE_BYTES) {
-            return -EBADMSG;
-        }
-    }
-}
-
-int mover_program_say(const struct mover_program *program, const char *line)
-{
-    char text[MOVER_LINE_BYTES];
-    int bytes = snprintf(text, sizeof text, "%.*s\n", MOVER_LINE_BYTES - 2, line);
-    return send(program->fd, text, (size_t)bytes, MSG_NOSIGNAL) == bytes ? 0 : -ENODATA;
-}
 
 static int connect_to(const char *name)
 {
@@ -122,8 +69,8 @@ static int meet(const char *name, pid_t pid, struct mover_program *program)
         error = -EACCES;
     }
     if (error == 0) {
-        int64_t deadline = deadline_now() + (int64_t)GREETING_MS * DEADLINE_NS_PER_MS;
-        error = mover_program_hear(program, line, deadline) == 0 && understand(line, &program->task)
+        error = mover_hear_line(program->fd, line, mover_after_ms(GREETING_MS)) == 0 &&
+                        understand(line, &program->task)
                     ? 0
                     : -ENOENT;
     }

@@ -9,8 +9,6 @@
 
 #include "tools/mover_link.h"
 
-enum { MOVER_LINE_BYTES = 1024 };
-
 struct mover_program {
     int fd; // its socket
     pid_t pid;
@@ -19,12 +17,5 @@ struct mover_program {
 
 // The one task of that name or process id that this user may move. -ENOENT; -EACCES; -EEXIST: there are several.
 int mover_program_find(const char *wanted, struct mover_program *program, struct failure *failure);
-
-// A line to the program, and one from it, without the end. 0, -ENODATA: it has gone, -ETIMEDOUT, -errno.
-int mover_program_say(const struct mover_program *program, const char *line);
-int mover_program_hear(const struct mover_program *program, char line[MOVER_LINE_BYTES],
-                       int64_t deadline);
-int mover_program_read(const struct mover_program *program, void *to, size_t bytes,
-                       int64_t deadline);
 
 #endif
