@@ -7,19 +7,15 @@
 #include "tools/mover_connect.h"
 
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "libdsm/settings.h"
 #include "rpc/deadline.h"
 #include "rpc/handshake.h"
+#include "rpc/tcp.h"
 
 #define SYSTEM_LIST "/etc/dsm/hosts"
 
@@ -153,47 +149,14 @@ static int prepare(const struct mover_host *host, struct handshake_client *clien
     return error;
 }
 
-static int connect_one(const struct addrinfo *info, int64_t deadline)
+static int connect_host(const struct mover_host *host, int64_t deadline, struct failure *failure)
 {
-    int on = 1, error = 0;
-    socklen_t bytes = sizeof error;
-    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -errno;
+    const char *unknown;
+    int fd = tcp_connect(host->address, host->port, deadline, &unknown);
+    if (unknown != NULL) {
+        return failure_set(failure, fd, "The address of host %s, %s, cannot be found: %s.",
+                           host->name, host->address, unknown);
     }
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (connect(fd, info->ai_addr, info->ai_addrlen) != 0) {
-        struct pollfd p = {.fd = fd, .events = POLLOUT};
-        struct timespec left;
-        error = errno;
-        if (error == EINPROGRESS) {
-            error = ETIMEDOUT;
-            if (deadline_left(deadline, &left) && ppoll(&p, 1, &left, NULL) > 0) {
-                (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
-            }
-        }
-    }
-    if (error != 0) {
-        (void)close(fd);
-        return -error;
-    }
-    return fd;
-}
-
-static int connect_any(const struct mover_host *host, int64_t deadline, struct failure *failure)
-{
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *list = NULL;
-    int lookup = getaddrinfo(host->address, host->port, &hints, &list);
-    if (lookup != 0) {
-        return failure_set(failure, -ENOENT, "The address of host %s, %s, cannot be found: %s.",
-                           host->name, host->address, gai_strerror(lookup));
-    }
-    int fd = -ECONNREFUSED;
-    for (const struct addrinfo *info = list; info != NULL && fd < 0; info = info->ai_next) {
-        fd = connect_one(info, deadline);
-    }
-    freeaddrinfo(list);
     return fd >= 0 ? fd
                    : failure_set(failure, fd,
                                  "No connection to host %s (%s port %s): %s. Does \"dsmctl agent\" "
@@ -213,7 +176,7 @@ int mover_connect(const struct mover_host *host, struct mover_link *link, struct
     if (error != 0) {
         return error;
     }
-    int fd = connect_any(host, deadline, failure);
+    int fd = connect_host(host, deadline, failure);
     error = fd < 0 ? fd : 0;
     if (error == 0) {
         error = handshake_connect(fd, &client, deadline, &link->send, &link->receive, &attached,

@@ -6,19 +6,14 @@
 #include "libdsm/backing/connect.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "libdsm/backing/embedded.h"
 #include "libdsm/sync/futex.h"
+#include "rpc/tcp.h"
 
 static int split_address(struct session *session, const char *address, struct failure *failure)
 {
@@ -179,59 +174,19 @@ void connect_forget(struct session *session)
     noise_wipe(session->client.psk, sizeof session->client.psk);
 }
 
-static int wait_connected(int fd, int64_t deadline)
+static int connect_remote(const struct session *session, int64_t deadline, struct failure *failure)
 {
-    int64_t left_ms = (deadline - sync_now()) / 1000000;
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    if (left_ms <= 0 || poll(&p, 1, (int)left_ms) == 0) {
-        return -ETIMEDOUT;
+    const char *unknown;
+    int fd = tcp_connect(session->host, session->port, deadline, &unknown);
+    if (unknown != NULL) {
+        return failure_set(failure, fd, "The server's address %s:%s cannot be found: %s.",
+                           session->host, session->port, unknown);
     }
-    int error = 0;
-    socklen_t bytes = sizeof error;
-    (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
-    return -error;
-}
-
-static int connect_one(const struct addrinfo *a, int64_t deadline)
-{
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    int one = 1;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    int error = connect(fd, a->ai_addr, a->ai_addrlen) == 0 ? 0 : -errno;
-    if (error == -EINPROGRESS) {
-        error = wait_connected(fd, deadline);
-    }
-    if (error != 0) {
-        (void)close(fd);
-        return error;
-    }
-    return fd;
-}
-
-static int connect_any(struct session *session, int64_t deadline, struct failure *failure)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct addrinfo *list;
-    int lookup = getaddrinfo(session->host, session->port, &hints, &list);
-    if (lookup != 0) {
-        return failure_set(failure, -ENOENT, "The server's address %s:%s cannot be found: %s.",
-                           session->host, session->port, gai_strerror(lookup));
-    }
-    int fd = -ECONNREFUSED;
-    for (const struct addrinfo *a = list; a != NULL && fd < 0; a = a->ai_next) {
-        fd = connect_one(a, deadline);
-    }
-    freeaddrinfo(list);
-    if (fd < 0) {
-        return failure_set(
-            failure, fd,
-            "No connection to %s:%s: %s. Is dsmd running there, and is the port right?",
-            session->host, session->port, strerror(-fd));
-    }
-    return fd;
+    return fd >= 0 ? fd
+                   : failure_set(failure, fd,
+                                 "No connection to %s:%s: %s. Is dsmd running there, and is the "
+                                 "port right?",
+                                 session->host, session->port, strerror(-fd));
 }
 
 // All that the pager does goes over direct lanes, cleaning too: a store that waits for its page to be cleaned may come from
@@ -246,7 +201,7 @@ int connect_lane(struct session *session, const struct backing_lane *lane, uint6
 {
     int64_t deadline = sync_after_ms(LIMIT_CONNECT_MS);
     int fd = session->embedded ? embedded_connect(session, deadline, failure)
-                               : connect_any(session, deadline, failure);
+                               : connect_remote(session, deadline, failure);
     if (fd < 0) {
         return fd;
     }
