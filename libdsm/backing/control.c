@@ -298,14 +298,21 @@ int control_none(struct session *session, const struct control_segment *segment,
     return error;
 }
 
-int control_reopen(struct session *session, const struct backing_segment *segment,
-                   struct control_segment *info, struct failure *failure)
+// Of what this session had open: with what it knows of it.
+static Dsm__Open open_again(const struct backing_segment *segment, bool write)
 {
     Dsm__Open open = DSM__OPEN__INIT;
     open.segment = segment->id;
-    open.write = true;
+    open.write = write;
     open.epoch = segment->epoch;
     open.highest = atomic_load(&segment->acknowledged);
+    return open;
+}
+
+int control_reopen(struct session *session, const struct backing_segment *segment,
+                   struct control_segment *info, struct failure *failure)
+{
+    Dsm__Open open = open_again(segment, true);
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_OPEN;
     control.open = &open;
@@ -315,11 +322,7 @@ int control_reopen(struct session *session, const struct backing_segment *segmen
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline)
 {
-    Dsm__Open open = DSM__OPEN__INIT;
-    open.segment = segment->id;
-    open.write = write;
-    open.epoch = segment->epoch;
-    open.highest = atomic_load(&segment->acknowledged);
+    Dsm__Open open = open_again(segment, write);
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_OPEN;
     control.open = &open;
