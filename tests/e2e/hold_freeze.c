@@ -163,10 +163,10 @@ static void stores(void)
     static uint64_t stored[STORERS][PAGES + 1];
     set_up(1 * MIB); // half of the segment: pages come and go meanwhile
     pthread_t threads[STORERS];
+    for (uint64_t page = 0; page < PAGES; page++) { // before anybody stores
+        stored[page % STORERS][page] = *(volatile uint64_t *)hold_at(segment, page);
+    }
     for (uint64_t i = 0; i < STORERS; i++) {
-        for (uint64_t page = 0; page < PAGES; page++) {
-            stored[i][page] = *(volatile uint64_t *)hold_at(segment, page);
-        }
         stored[i][PAGES] = i;
         CHECK(pthread_create(&threads[i], NULL, store_always, stored[i]) == 0);
     }
