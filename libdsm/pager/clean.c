@@ -9,6 +9,11 @@
 // waits for the acknowledgement, so what was acknowledged is what was there, each page whole; a failed write puts the
 // dirty mark back on the pages that had it, and only on those.
 //
+// Several runs are under way at once, as many as a connection holds: else this end would seal while the other one
+// waits, and the other way round. Answers come in the order of sending, so the error that is told is that of the lowest
+// page; after one nothing more is sent, and what was sent is taken in. Before a wait for a page nothing is under way.
+// Each run has the time that a fault has, counted from its leaving: a large segment may take longer in all.
+//
 // Pinned pages are passed over: write access cannot be taken from a page that a system call or a device writes to.
 #include <errno.h>
 #include <string.h>
@@ -36,10 +41,11 @@ static struct page_entry *entry_of(const struct clean *c, uint64_t page)
     return page_at(&c->segment->table, page);
 }
 
-static uint32_t buffer_pages(const struct clean *c)
+static uint32_t buffer_pages(const struct segment *segment)
 {
-    uint32_t most = LIMIT_RUN_BYTES / c->segment->page_bytes;
-    return c->pager->options.swap_buffer_pages < most ? c->pager->options.swap_buffer_pages : most;
+    uint32_t most = LIMIT_RUN_BYTES / segment->page_bytes;
+    uint32_t buffer = segment->pager->options.swap_buffer_pages;
+    return buffer < most ? buffer : most;
 }
 
 static void fail(struct clean *c, int error, uint64_t page)
@@ -50,131 +56,197 @@ static void fail(struct clean *c, int error, uint64_t page)
     }
 }
 
-// ---- the run ----
+// ---- a run ----
 
-static void check_in(struct clean *c, uint64_t page, uint32_t count)
+static void check_in(struct segment *segment, uint64_t page, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        page_move(&c->segment->table, page + i, PAGE_RESIDENT);
-        page_wake(&c->segment->table, entry_of(c, page + i));
+        page_move(&segment->table, page + i, PAGE_RESIDENT);
+        page_wake(&segment->table, page_at(&segment->table, page + i));
     }
 }
 
-// The dirty marks of the run go off, and are remembered for a failure.
-static void take_marks(struct clean *c)
+static void append(struct clean_run *run, uint64_t page)
 {
-    memset(c->was_dirty, 0, sizeof c->was_dirty);
-    protection_no_writes(c->segment, c->base, c->count);
-    for (uint32_t i = 0; i < c->count; i++) {
-        struct page_entry *entry = entry_of(c, c->base + i);
+    if (run->count == 0) {
+        run->base = page;
+        run->pieces = 0;
+    }
+    INVARIANT(run->base + run->count == page);
+    run->pieces += run->count == 0 || placement_begins(&run->segment->placement, page);
+    run->count++;
+}
+
+static bool full(const struct clean_run *run, uint64_t page)
+{
+    return run->count == buffer_pages(run->segment) ||
+           placement_full(&run->segment->placement, page, run->pieces);
+}
+
+// The dirty marks of the run go off, and are remembered for a failure.
+static void take_marks(struct clean_run *run)
+{
+    struct page_table *table = &run->segment->table;
+    memset(run->was_dirty, 0, sizeof run->was_dirty);
+    protection_no_writes(run->segment, run->base, run->count);
+    for (uint32_t i = 0; i < run->count; i++) {
+        struct page_entry *entry = page_at(table, run->base + i);
         // One that is open for stores all the same (no mapping was left to close it) stays dirty.
         if (page_has(entry, PAGE_DIRTY) && protection_of(entry) != TRAP_READ_WRITE) {
-            wire_map_set(c->was_dirty, i);
-            page_set(&c->segment->table, entry, PAGE_SENT, PAGE_DIRTY);
+            wire_map_set(run->was_dirty, i);
+            page_set(table, entry, PAGE_SENT, PAGE_DIRTY);
         }
     }
 }
 
 // One physical run's pages.
-static void settle(struct clean *c, const struct backing_run *run)
+static void settle(const struct clean_run *run, const struct backing_run *part)
 {
-    uint32_t first = (uint32_t)(run->page - c->base);
-    for (uint32_t i = 0; i < run->count; i++) {
-        struct page_entry *entry = entry_of(c, run->page + i);
-        if (wire_map_get(c->was_dirty, first + i)) { // a clean page taken along is what it was
-            page_set(&c->segment->table, entry, i < run->done ? 0 : PAGE_DIRTY,
-                     PAGE_SENT | (i < run->done ? PAGE_UNBACKED : 0));
+    struct page_table *table = &run->segment->table;
+    uint32_t first = (uint32_t)(part->page - run->base);
+    for (uint32_t i = 0; i < part->count; i++) {
+        if (wire_map_get(run->was_dirty, first + i)) { // a clean page taken along is what it was
+            page_set(table, page_at(table, part->page + i), i < part->done ? 0 : PAGE_DIRTY,
+                     PAGE_SENT | (i < part->done ? PAGE_UNBACKED : 0));
         }
     }
-    check_in(c, run->page, run->count);
+    check_in(run->segment, part->page, part->count);
 }
 
 // Not under the lock, like receive. The run leaves; its tail of clean pages goes back first.
-static void send(struct clean *c)
+static void send(struct clean_run *run)
 {
-    INVARIANT(c->dirty_count > 0);
-    STAT_ADD(c->pager->stat, clean_virtual_runs, 1);
-    lock_acquire(&c->pager->lock);
-    check_in(c, c->base + c->dirty_count, c->count - c->dirty_count);
-    STAT_ADD(c->pager->stat, clean_unneeded_check_out_cleans, c->count - c->dirty_count);
-    c->count = c->dirty_count;
-    take_marks(c);
-    lock_release(&c->pager->lock);
+    struct segment *segment = run->segment;
+    struct pager *pager = segment->pager;
+    INVARIANT(run->dirty_count > 0);
+    STAT_ADD(pager->stat, clean_virtual_runs, 1);
+    lock_acquire(&pager->lock);
+    check_in(segment, run->base + run->dirty_count, run->count - run->dirty_count);
+    STAT_ADD(pager->stat, clean_unneeded_check_out_cleans, run->count - run->dirty_count);
+    run->count = run->dirty_count;
+    take_marks(run);
+    lock_release(&pager->lock);
     const struct backing_run whole = {
-        .page = c->base,
-        .count = c->count,
-        .contents = c->segment->view.contents + (c->base << c->segment->page_shift),
+        .page = run->base,
+        .count = run->count,
+        .contents = segment->view.contents + (run->base << segment->page_shift),
     };
-    c->sent = c->count;
-    c->run_count = backing_break(&c->segment->placement, &whole, c->runs);
-    STAT_ADD(c->pager->stat, clean_physical_runs, c->run_count);
-    for (uint32_t i = 0; i < c->run_count; i++) {
-        backing_write_send(backing_lane_to(c->lane, c->runs[i].store), &c->runs[i], c->deadline);
+    run->deadline = pager_deadline(pager);
+    run->part_count = backing_break(&segment->placement, &whole, run->parts);
+    STAT_ADD(pager->stat, clean_physical_runs, run->part_count);
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        struct backing_run *part = &run->parts[i];
+        backing_write_send(backing_lane_to(run->lane, part->store), part, run->deadline);
     }
 }
 
-static void tell(const struct clean *c, const struct backing_run *run, int error)
+static void tell(const struct clean_run *run, const struct backing_run *part, int error)
 {
     if (probe_clean_run_on()) {
         uint32_t writes = 0;
-        for (uint64_t i = 0; i < run->done; i++) {
-            writes += wire_map_get(c->was_dirty, (unsigned)(run->page - c->base + i));
+        for (uint64_t i = 0; i < part->done; i++) {
+            writes += wire_map_get(run->was_dirty, (unsigned)(part->page - run->base + i));
         }
-        probe_clean_run(c->segment->number, run->page, run->done, writes,
-                        (u64)(sync_now() - run->begun), error, run->store);
+        probe_clean_run(run->segment->number, part->page, part->done, writes,
+                        (u64)(sync_now() - part->begun), error, part->store);
     }
 }
 
-static void receive(struct clean *c)
+static void receive(struct clean_run *run)
 {
-    for (uint32_t i = 0; i < c->run_count; i++) {
-        struct backing_run *run = &c->runs[i];
-        int error = backing_write_receive(backing_lane_to(c->lane, run->store), run, c->deadline);
-        if (error != 0) {
-            fail(c, error, run->page + run->done);
+    struct pager *pager = run->segment->pager;
+    run->error = 0;
+    for (uint32_t i = 0; i < run->part_count; i++) {
+        struct backing_run *part = &run->parts[i];
+        int error =
+            backing_write_receive(backing_lane_to(run->lane, part->store), part, run->deadline);
+        if (error != 0 && run->error == 0) {
+            run->error = error;
+            run->failed_page = part->page + part->done;
         }
-        STAT_ADD(c->pager->stat, clean_pages, run->done);
-        tell(c, run, error);
-        lock_acquire(&c->pager->lock);
-        settle(c, run);
-        lock_release(&c->pager->lock);
+        STAT_ADD(pager->stat, clean_pages, part->done);
+        tell(run, part, error);
+        lock_acquire(&pager->lock);
+        settle(run, part);
+        lock_release(&pager->lock);
     }
-    (void)atomic_fetch_add(&c->pager->frames_word, 1);
-    sync_wake(&c->pager->frames_word, 1);
-    c->count = c->dirty_count = 0;
+    (void)atomic_fetch_add(&pager->frames_word, 1);
+    sync_wake(&pager->frames_word, 1);
+}
+
+// ---- runs under way ----
+
+static struct clean_run *in_hand(struct clean *c)
+{
+    return &c->runs[(c->first + c->under_way) % CLEAN_RUNS];
+}
+
+static void begin_run(struct clean *c)
+{
+    struct clean_run *run = in_hand(c);
+    run->segment = c->segment;
+    run->count = run->dirty_count = 0;
+}
+
+static void take_answer(struct clean *c) // of the run that left first
+{
+    struct clean_run *run = &c->runs[c->first];
+    receive(run);
+    if (run->error != 0) {
+        fail(c, run->error, run->failed_page);
+    } else {
+        c->written += run->count;
+    }
+    c->bytes_under_way -= (uint64_t)run->count * c->segment->page_bytes;
+    c->first = (c->first + 1) % CLEAN_RUNS;
+    c->under_way--;
+}
+
+// What was not sent is as it was.
+static void give_back(struct clean *c, uint64_t page, uint32_t count)
+{
+    lock_acquire(&c->pager->lock);
+    check_in(c->segment, page, count);
+    lock_release(&c->pager->lock);
+}
+
+// The run in hand leaves, when those before it let it and none of them failed.
+static void start(struct clean *c)
+{
+    struct clean_run *run = in_hand(c);
+    if (run->count == 0) {
+        return;
+    }
+    uint64_t bytes = (uint64_t)run->count * c->segment->page_bytes;
+    while (c->under_way == CLEAN_RUNS - 1 ||
+           (c->under_way > 0 && c->bytes_under_way + bytes > LIMIT_LANE_IN_FLIGHT_BYTES)) {
+        take_answer(c);
+    }
+    if (c->error != 0) {
+        give_back(c, run->base, run->count);
+    } else {
+        run->lane = c->lane;
+        send(run);
+        c->bytes_under_way += (uint64_t)run->count * c->segment->page_bytes;
+        c->under_way++;
+    }
+    begin_run(c);
 }
 
 static void flush(struct clean *c)
 {
-    if (c->count > 0) {
-        send(c);
-        receive(c);
+    start(c);
+    while (c->under_way > 0) {
+        take_answer(c);
     }
-}
-
-static void append(struct clean *c)
-{
-    if (c->count == 0) {
-        c->base = c->page;
-        c->pieces = 0;
-    }
-    INVARIANT(c->base + c->count == c->page);
-    c->pieces += c->count == 0 || placement_begins(&c->segment->placement, c->page);
-    c->count++;
-}
-
-static bool full(const struct clean *c)
-{
-    return c->count == buffer_pages(c) ||
-           placement_full(&c->segment->placement, c->page, c->pieces);
 }
 
 // ---- one page; under the lock ----
 
-static bool joins(const struct clean *c)
+static bool joins(const struct clean *c, const struct clean_run *run)
 {
-    return c->count > 0 && !full(c) && c->base + c->count == c->page &&
-           c->count - c->dirty_count < c->pager->options.clean_gap_pages;
+    return run->count > 0 && !full(run, c->page) && run->base + run->count == c->page &&
+           run->count - run->dirty_count < c->pager->options.clean_gap_pages;
 }
 
 static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
@@ -184,7 +256,7 @@ static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
         return OUT_PINNED;
     }
     if (!page_has(entry, PAGE_DIRTY)) {
-        if (!joins(c)) {
+        if (!joins(c, in_hand(c))) {
             return OUT_CLEAN;
         }
         page_move(&c->segment->table, c->page, PAGE_WRITING);
@@ -243,31 +315,26 @@ static void wait_for_page(struct clean *c)
     lock_acquire(&c->pager->lock);
     if (!page_in_transit(page_state(&c->segment->table, entry_of(c, c->page)))) {
         lock_release(&c->pager->lock);
-    } else if (pager_wait_page(c->segment, c->page, c->deadline, NULL, false) == -ETIMEDOUT) {
+    } else if (pager_wait_page(c->segment, c->page, pager_deadline(c->pager), NULL, false) ==
+               -ETIMEDOUT) {
         fail(c, -ETIMEDOUT, c->page);
     }
-}
-
-static void page_back(struct clean *c)
-{
-    lock_acquire(&c->pager->lock);
-    check_in(c, c->page, 1);
-    lock_release(&c->pager->lock);
 }
 
 static bool take_write(struct clean *c)
 {
     STAT_ADD(c->pager->stat, clean_writes, 1);
-    if (c->skipping || full(c)) {
-        flush(c);
+    if (c->skipping || full(in_hand(c), c->page)) {
+        start(c);
     }
     if (c->error != 0) {
-        page_back(c);
+        give_back(c, c->page, 1);
         return false;
     }
+    struct clean_run *run = in_hand(c);
     c->skipping = false;
-    append(c);
-    c->dirty_count = c->count;
+    append(run, c->page);
+    run->dirty_count = run->count;
     return true;
 }
 
@@ -308,7 +375,7 @@ static uint64_t turn(struct clean *c)
         return passed(c, outcome, c->end - c->page < PAGE_CHUNK ? c->end - c->page : PAGE_CHUNK);
     case OUT_CLEAN_TAKEN:
         STAT_ADD(c->pager->stat, clean_check_out_cleans, 1);
-        append(c);
+        append(in_hand(c), c->page);
         return 1;
     case OUT_NEEDS_WRITE:
         return take_write(c) ? 1 : 0;
@@ -316,7 +383,7 @@ static uint64_t turn(struct clean *c)
         wait_for_page(c);
         return 0;
     case OUT_NEED_LANE:
-        c->lane = backing_take(c->pager->backing, BACKING_BULK, c->deadline);
+        c->lane = backing_take(c->pager->backing, BACKING_BULK, pager_deadline(c->pager));
         if (c->lane == NULL) {
             fail(c, -ETIMEDOUT, c->page);
         }
@@ -336,6 +403,7 @@ int pager_clean(struct clean *c)
         fail(c, -EFAULT, pages);
         return c->error;
     }
+    begin_run(c);
     while (c->page < c->end && c->error == 0) {
         c->page += turn(c);
     }
@@ -343,61 +411,63 @@ int pager_clean(struct clean *c)
     return c->error;
 }
 
-bool clean_begin(struct clean *c, struct backing_lane *lane)
+bool clean_begin(struct clean_run *run, uint64_t page, uint64_t end)
 {
-    c->lane = lane;
-    lock_acquire(&c->pager->lock);
-    for (; c->page < c->end; c->page++) {
-        const struct page_entry *entry = entry_of(c, c->page);
-        if (page_state(&c->segment->table, entry) != PAGE_RESIDENT || entry->pins > 0 ||
-            !page_has(entry, PAGE_DIRTY) || full(c)) {
+    struct segment *segment = run->segment;
+    struct pager *pager = segment->pager;
+    run->count = 0;
+    lock_acquire(&pager->lock);
+    for (; page < end; page++) {
+        const struct page_entry *entry = page_at(&segment->table, page);
+        if (page_state(&segment->table, entry) != PAGE_RESIDENT || entry->pins > 0 ||
+            !page_has(entry, PAGE_DIRTY) || full(run, page)) {
             break;
         }
-        page_move(&c->segment->table, c->page, PAGE_WRITING);
-        append(c);
+        page_move(&segment->table, page, PAGE_WRITING);
+        append(run, page);
     }
-    c->dirty_count = c->count;
-    lock_release(&c->pager->lock);
-    if (c->count == 0) {
+    run->dirty_count = run->count;
+    lock_release(&pager->lock);
+    if (run->count == 0) {
         return false;
     }
-    STAT_ADD(c->pager->stat, clean_calls, 1);
-    STAT_ADD(c->pager->stat, clean_writes, c->count);
-    send(c);
+    STAT_ADD(pager->stat, clean_calls, 1);
+    STAT_ADD(pager->stat, clean_writes, run->count);
+    send(run);
     return true;
 }
 
-int clean_end(struct clean *c)
+int clean_end(struct clean_run *run)
 {
-    receive(c);
-    c->lane = NULL;
-    return c->error;
+    receive(run);
+    return run->error;
 }
 
 int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
                  int64_t deadline)
 {
-    struct clean c = {.pager = pager, .segment = victim.segment, .base = victim.page, .count = 1};
+    struct segment *segment = victim.segment;
+    struct clean_run one = {.segment = segment, .base = victim.page, .count = 1};
     lock_acquire(&pager->lock);
-    take_marks(&c);
+    take_marks(&one);
     lock_release(&pager->lock);
     const struct backing_run whole = {
         .page = victim.page,
         .count = 1,
-        .contents = victim.segment->view.contents + (victim.page << victim.segment->page_shift),
+        .contents = segment->view.contents + (victim.page << segment->page_shift),
     };
     struct backing_run run;
-    (void)backing_break(&victim.segment->placement, &whole, &run);
+    (void)backing_break(&segment->placement, &whole, &run);
     lane = backing_lane_to(lane, run.store);
     backing_write_send(lane, &run, deadline);
     int error = backing_write_receive(lane, &run, deadline);
     if (probe_clean_run_on()) {
-        probe_clean_run(victim.segment->number, run.page, run.done, run.done,
+        probe_clean_run(segment->number, run.page, run.done, run.done,
                         (u64)(sync_now() - run.begun), error, run.store);
     }
     lock_acquire(&pager->lock);
-    page_set(&victim.segment->table, page_at(&victim.segment->table, victim.page),
-             error != 0 ? PAGE_DIRTY : 0, PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));
+    page_set(&segment->table, page_at(&segment->table, victim.page), error != 0 ? PAGE_DIRTY : 0,
+             PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));
     lock_release(&pager->lock);
     return error;
 }

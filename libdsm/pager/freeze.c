@@ -8,8 +8,8 @@
 // freeze may land, and stays closed: nothing has to be waited for, and a store just before the freeze has left its mark, since
 // a page that is open for stores is dirty. What some other trap would know by itself must be asked for here, after the closing.
 //
-// The flush sends run after run before it takes the first answer, as many as a connection has room for; what is in transit for
-// others (the laundry, a victim) is waited for at the end by an ordinary cleaning of the whole segment.
+// The flush is a cleaning of the whole segment: nothing can become dirty any more, and what is in transit for others (the
+// laundry, a victim) is waited for.
 //
 // A freeze that fails opens nothing again: pages that stay closed cost a soft fault each.
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 #include "libdsm/pager/pager.h"
 
-enum { FLUSH_WINDOW = LIMIT_LANE_IN_FLIGHT_BYTES / LIMIT_RUN_BYTES, LOOKS = 256 };
+enum { LOOKS = 256 };
 
 // ---- pages in memory
 
@@ -193,100 +193,12 @@ uint64_t pager_release_clean(struct segment *segment)
 
 // ---- flush; on a worker, whose signals are blocked
 
-struct flush {
-    struct pager *pager;
-    struct segment *segment;
-    uint64_t page;  // looked at next
-    uint64_t pages; // written
-    struct clean cleans[FLUSH_WINDOW];
-    uint32_t first, count; // under way
-    int error;
-    uint64_t failed_page;
-};
-
-static void take_answer(struct flush *f)
-{
-    struct clean *clean = &f->cleans[f->first];
-    int error = clean_end(clean);
-    if (error != 0 && f->error == 0) {
-        f->error = error;
-        f->failed_page = clean->failed_page;
-    }
-    f->pages += error == 0 ? clean->sent : 0;
-    f->first = (f->first + 1) % FLUSH_WINDOW;
-    f->count--;
-}
-
-// The next dirty page from f->page on that nobody else has; the segment's end when there is none.
-static void next_dirty(struct flush *f)
-{
-    const struct page_table *table = &f->segment->table;
-    while (f->page < table->pages) {
-        uint64_t left = table->pages - f->page;
-        uint64_t stop = f->page + (left < LOOKS ? left : LOOKS);
-        bool found = false;
-        lock_acquire(&f->pager->lock);
-        if (f->page % PAGE_CHUNK == 0 && table->chunk_resident[f->page / PAGE_CHUNK] == 0) {
-            f->page += left < PAGE_CHUNK ? left : PAGE_CHUNK;
-            stop = f->page;
-        }
-        for (; f->page < stop && !found; f->page += !found) {
-            const struct page_entry *entry = page_at(table, f->page);
-            found = page_has(entry, PAGE_DIRTY) && page_state(table, entry) == PAGE_RESIDENT &&
-                    entry->pins == 0;
-        }
-        lock_release(&f->pager->lock);
-        if (found) {
-            return;
-        }
-    }
-}
-
-static void send_all(struct flush *f, struct backing_lane *lane)
-{
-    for (next_dirty(f); f->page < f->segment->table.pages && f->error == 0; next_dirty(f)) {
-        if (f->count == FLUSH_WINDOW) {
-            take_answer(f);
-        }
-        struct clean *clean = &f->cleans[(f->first + f->count) % FLUSH_WINDOW];
-        *clean = (struct clean){.pager = f->pager,
-                                .segment = f->segment,
-                                .page = f->page,
-                                .end = f->segment->table.pages,
-                                .deadline = pager_deadline(f->pager)};
-        if (clean_begin(clean, lane)) {
-            f->page += clean->sent;
-            f->count++;
-        } else {
-            f->page++; // another one has it
-        }
-    }
-    while (f->count > 0) {
-        take_answer(f);
-    }
-}
-
 void pager_flush(struct pager *pager, struct call *call)
 {
-    struct flush f = {.pager = pager, .segment = call->segment};
-    struct clean rest = {.pager = pager,
-                         .segment = call->segment,
-                         .end = call->segment->table.pages,
-                         .deadline = pager_deadline(pager),
-                         .all = true};
-    struct backing_lane *lane = backing_take(pager->backing, BACKING_BULK, pager_deadline(pager));
-    if (lane == NULL) {
-        f.error = -ETIMEDOUT;
-    } else {
-        send_all(&f, lane);
-        backing_give(lane);
-    }
-    if (f.error == 0) {
-        f.error = pager_clean(&rest);
-        f.failed_page = rest.failed_page;
-    }
-    call->error = f.error;
-    call->failed_page = f.failed_page;
+    struct clean clean = {
+        .pager = pager, .segment = call->segment, .end = call->segment->table.pages, .all = true};
+    call->error = pager_clean(&clean);
+    call->failed_page = clean.failed_page;
     call->failed_segment = call->segment->index;
-    call->passed_over = f.pages;
+    call->passed_over = clean.written;
 }

@@ -106,8 +106,8 @@ static bool washable(const struct segment *segment, uint64_t page)
            (page_has(entry, PAGE_AGED) || protection_of(entry) != TRAP_READ_WRITE);
 }
 
-// The run of pages around this one that are dirty and not being stored into.
-static struct clean run_around(struct pager *pager, struct victim victim)
+// The pages around this one that are dirty and not being stored into: sent as a run. False: there are none.
+static bool begin_around(struct pager *pager, struct victim victim, struct clean_run *run)
 {
     uint64_t most = LIMIT_RUN_BYTES / victim.segment->page_bytes;
     uint64_t first = victim.page;
@@ -122,21 +122,18 @@ static struct clean run_around(struct pager *pager, struct victim victim)
     }
     bool still = washable(victim.segment, victim.page);
     lock_release(&pager->lock);
-    return (struct clean){
-        .pager = pager,
-        .segment = victim.segment,
-        .page = still ? first : victim.page,
-        .end = still ? end : victim.page,
-    };
+    run->segment = victim.segment;
+    return still && clean_begin(run, first, end);
 }
 
-static void remember(struct segment *segment, const struct clean *clean)
+static void remember(const struct clean_run *run)
 {
+    struct segment *segment = run->segment;
     struct pager *pager = segment->pager;
     lock_acquire(&pager->lock);
     if (segment->laundry_error == 0) {
-        segment->laundry_error = clean->error;
-        segment->laundry_page = clean->failed_page;
+        segment->laundry_error = run->error;
+        segment->laundry_page = run->failed_page;
     }
     lock_release(&pager->lock);
 }
@@ -149,11 +146,12 @@ static void settle(struct pager *pager, struct batch *batch)
 
 // What was washed had its second chance before: it goes now, not when the hand comes round again and has driven out
 // pages that are merely clean.
-static void take_washed(struct pager *pager, struct batch *batch, struct segment *segment,
-                        uint64_t first, uint64_t end)
+static void take_washed(struct pager *pager, struct batch *batch, const struct clean_run *run)
 {
+    struct segment *segment = run->segment;
+    uint64_t end = run->base + run->count;
     lock_acquire(&pager->lock);
-    for (uint64_t page = first;
+    for (uint64_t page = run->base;
          page < end && batch->clean.count < PAGER_BATCH && !enough(pager, batch); page++) {
         const struct page_entry *entry = page_at(&segment->table, page);
         if (frames_evictable(pager, segment, page) && !page_has(entry, PAGE_DIRTY) &&
@@ -176,15 +174,15 @@ static void leave(struct pager *pager, const struct batch *batch)
 
 // Sends run after run, then takes the answers: one page at a time would be bound by round trips.
 static uint32_t begin_all(struct pager *pager, const struct batch *batch, struct backing_lane *lane,
-                          struct clean *cleans)
+                          struct clean_run *runs)
 {
     uint32_t n = 0;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < batch->dirty_count && bytes < BATCH_BYTES; i++) {
-        cleans[n] = run_around(pager, batch->dirty[i]);
-        cleans[n].deadline = pager_deadline(pager);
-        if (clean_begin(&cleans[n], lane)) { // else washed with its neighbours, or in use again
-            bytes += (uint64_t)cleans[n].count * cleans[n].segment->page_bytes;
+        runs[n].lane = lane;
+        if (begin_around(pager, batch->dirty[i],
+                         &runs[n])) { // else washed with its neighbours, or in use again
+            bytes += (uint64_t)runs[n].count * runs[n].segment->page_bytes;
             n++;
         }
     }
@@ -194,7 +192,7 @@ static uint32_t begin_all(struct pager *pager, const struct batch *batch, struct
 // False: the server does not take them now.
 static bool wash(struct pager *pager, struct batch *batch)
 {
-    struct clean cleans[BATCH_DIRTY];
+    struct clean_run runs[BATCH_DIRTY];
     if (batch->dirty_count == 0) {
         return true;
     }
@@ -203,15 +201,14 @@ static bool wash(struct pager *pager, struct batch *batch)
         return false;
     }
     bool well = true;
-    uint32_t n = begin_all(pager, batch, lane, cleans);
+    uint32_t n = begin_all(pager, batch, lane, runs);
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t first = cleans[i].base;
-        if (clean_end(&cleans[i]) == 0) {
-            STAT_ADD(pager->stat, laundered_pages, cleans[i].sent);
-            batch->cleaned += cleans[i].sent;
-            take_washed(pager, batch, cleans[i].segment, first, first + cleans[i].sent);
-        } else if (cleans[i].error != -ECANCELED) {
-            remember(cleans[i].segment, &cleans[i]);
+        if (clean_end(&runs[i]) == 0) {
+            STAT_ADD(pager->stat, laundered_pages, runs[i].count);
+            batch->cleaned += runs[i].count;
+            take_washed(pager, batch, &runs[i]);
+        } else if (runs[i].error != -ECANCELED) {
+            remember(&runs[i]);
             well = false;
         }
     }

@@ -250,31 +250,43 @@ int pager_swap_in(struct swap *swap);
 int pager_swap_in_rest(struct swap *swap);
 
 // ---- clean.c ----
+enum { CLEAN_RUNS = 16 }; // the one in hand and those under way
+struct clean_run {        // of pages side by side
+    struct segment *segment;
+    struct backing_lane *lane;
+    uint64_t base;
+    uint32_t count;
+    uint32_t dirty_count;                       // to the last dirty one
+    uint32_t pieces;                            // of the placement
+    uint32_t part_count;                        // physical runs, under way
+    struct backing_run parts[LIMIT_RUN_PIECES]; // these
+    uint8_t was_dirty[WIRE_MAP_BYTES];
+    int64_t deadline;
+    int error;
+    uint64_t failed_page;
+};
 struct clean {
     struct pager *pager;
     struct segment *segment;
     uint64_t page, end;
-    int64_t deadline;
     uint64_t passed_over;
-    bool all; // of the segment, at its close: pages that are none are no error
+    uint64_t written; // pages
+    bool all;         // of the segment, at its close: pages that are none are no error
     // the room's own
     struct backing_lane *lane;
-    struct backing_run runs[LIMIT_RUN_PIECES]; // physical ones, under way
-    uint32_t run_count;
-    uint32_t sent; // pages of the run that was sent last
-    uint64_t base;
-    uint32_t count, dirty_count;
-    uint32_t pieces; // of the run in hand
-    uint8_t was_dirty[WIRE_MAP_BYTES];
+    struct clean_run runs
+        [CLEAN_RUNS]; // a ring: those under way from the first on, and behind them the one in hand
+    uint32_t first, under_way;
+    uint64_t bytes_under_way;
     bool skipping;
     int error;
     uint64_t failed_page;
 };
 int pager_clean(struct clean *clean);
-// The laundry's form, so that many runs are under way at once: begin checks out the dirty pages with which the interval
-// begins and sends them (false: there is none); end waits for the answer. Ends in the order of begins.
-bool clean_begin(struct clean *clean, struct backing_lane *lane);
-int clean_end(struct clean *clean);
+// The laundry's form: begin checks out the dirty pages with which [page, end) begins and sends them (false: there is none);
+// end waits for the answer. segment and lane are the caller's to set. Ends in the order of begins.
+bool clean_begin(struct clean_run *run, uint64_t page, uint64_t end);
+int clean_end(struct clean_run *run);
 // Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in.
 int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
                  int64_t deadline);
@@ -309,7 +321,7 @@ int pager_freeze(struct segment *segment, struct freeze *freeze);
 void pager_thaw(struct segment *segment);
 void pager_thaw_wake(
     struct pager *pager); // whoever waits for a thaw looks again, also for its segment
-// On a worker: writes all dirty pages, as many runs at once as a connection takes. passed_over: pages written.
+// On a worker: writes all dirty pages. passed_over: pages written.
 void pager_flush(struct pager *pager, struct call *call);
 // Gives every clean page's frame back, of this segment. Bytes that are left in memory.
 uint64_t pager_release_clean(struct segment *segment);

@@ -117,7 +117,6 @@ static void run_clean(struct pager *pager, struct call *call)
         .segment = call->segment,
         .page = call->page,
         .end = call->page + call->count,
-        .deadline = pager_deadline(pager),
         .all = call->kind == CALL_CLEAN_ALL,
     };
     call->error = pager_clean(&clean);

@@ -233,6 +233,59 @@ static void clean_fails_in_the_middle(void **state)
     (void)rig_cmocka_stop(state);
 }
 
+static void *clean_forty(void *argument)
+{
+    int *error = argument;
+    *error = rig_clean(0, 40);
+    return NULL;
+}
+
+// Twenty runs of a page each and its neighbour that is absent: fifteen are on their way before the first answer is in.
+static void cleaned_runs_leave_before_the_answer(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    int error = -1;
+    start(64, 8, "DODODODODODODODODODODODODODODODODODODODO", "");
+    uint32_t before = atomic_load(&rig.sent);
+    atomic_store(&rig.hold, 1);
+    assert_int_equal(pthread_create(&thread, NULL, clean_forty, &error), 0);
+    rig_await(&rig.held,
+              1); // the first run's: those that follow were sent before it was looked for
+    uint32_t sent = atomic_load(&rig.sent) - before;
+    rig_release(&rig.hold);
+    (void)pthread_join(thread, NULL);
+    assert_int_equal(sent, CLEAN_RUNS - 1);
+    assert_int_equal(error, 0);
+    rig_expect((struct rig_counts){{0}, {1, 20, 20, 20, 20, 20, 0, 0}});
+    for (uint64_t i = 0; i < 40; i += 2) {
+        assert_false(rig_has(i, PAGE_DIRTY));
+        rig_expect_stored(i, i + 1001);
+    }
+    rig_stop();
+}
+
+// A run of the middle fails: those on their way behind it are written, no further one is sent, and the lowest page is told.
+static void clean_fails_with_others_under_way(void **state)
+{
+    (void)state;
+    start(64, 8, "DODODODODODODODODODODODODODODODODODODODO", "");
+    rig.fail_write = 2;
+    assert_int_equal(rig_clean(0, 40), -EIO);
+    assert_int_equal(rig.call.failed_page, 2);
+    uint64_t last = 2 * (CLEAN_RUNS + 1); // was in hand when the failure was seen
+    for (uint64_t i = 0; i < 40; i += 2) {
+        assert_int_equal(rig_state(i), PAGE_RESIDENT);
+        assert_int_equal(rig_has(i, PAGE_DIRTY), i == 2 || i >= last - 2);
+    }
+    assert_int_equal(rig_clean(0, 40), 0);
+    for (uint64_t i = 0; i < 40; i += 2) {
+        rig_expect_stored(i, i + 1001);
+    }
+    rig_check_failed();
+    (void)rig_cmocka_stop(state);
+}
+
 static void s8_kill_pin_bounds(void **state)
 {
     (void)state;
@@ -312,6 +365,8 @@ int main(void)
         TEST(clean_joins_only_what_is_adjacent),
         TEST(clean_with_a_gap_limit),
         TEST(clean_fails_in_the_middle),
+        TEST(cleaned_runs_leave_before_the_answer),
+        TEST(clean_fails_with_others_under_way),
         TEST(s8_kill_pin_bounds),
         TEST(killed_pages_come_back_as_zeros),
         TEST(what_faults_count),
