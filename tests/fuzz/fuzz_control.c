@@ -10,69 +10,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/service.h"
 #include "tests/fuzz/fuzz_store_files.h"
+#include "tests/unit/front_stub.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
 enum { SESSIONS = 3, MESSAGES = 24, LENGTH_BYTES = 2, CAPACITY_BYTES = 4 << 20 };
 
-struct lane_peer { // this is the front
-    void *user;
-    unsigned answers;
-};
-
 static struct lane_peer peers[SESSIONS];
 static const uint8_t keys[SESSIONS][NOISE_KEY_BYTES] = {{1}, {2}, {2}};
-static unsigned next_peer;
 
 static void require(bool holds)
 {
     if (!holds) {
         abort();
     }
-}
-
-int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
-                     const struct iovec *pieces, int count)
-{
-    size_t have = 0;
-    for (int i = 0; i < count; i++) {
-        have += pieces[i].iov_len;
-    }
-    require(have >= header->length && header->length <= LIMIT_RUN_BYTES);
-    require((header->op & WIRE_ANSWER) != 0 && header->status < WIRE_STATUS_COUNT);
-    peer->answers++;
-    return 0;
-}
-
-struct lane_cost lane_peer_cost(const struct lane_peer *peer)
-{
-    (void)peer;
-    return (struct lane_cost){0};
-}
-
-void lane_peer_shut(struct lane_peer *peer, int reason)
-{
-    (void)peer;
-    (void)reason;
-}
-
-static int front_add(struct lane_front *front, int fd, struct noise_cipher *send,
-                     struct noise_cipher *receive, void *user, struct lane_peer **peer)
-{
-    (void)front;
-    (void)fd;
-    (void)send;
-    (void)receive;
-    peers[next_peer].user = user;
-    *peer = &peers[next_peer];
-    return 0;
-}
-
-static void woken(void *context)
-{
-    (void)context;
 }
 
 // Two principals: one with all rights, one that may little.
@@ -98,21 +50,23 @@ static struct key_grants *grants_of(const char *directory)
 
 static struct service *start(struct store *store, const char *directory)
 {
-    static const struct lane_front_ops ops = {.add = front_add};
-    struct lane_front front = {.ops = &ops};
+    struct front_stub front;
     struct key_grants *grants = grants_of(directory);
     struct service *service = NULL;
-    const struct service_options options = {
-        .store = store, .lease_ms = LIMIT_LEASE_MS, .server_name = "fuzz", .wake = woken};
+    const struct service_options options = {.store = store,
+                                            .lease_ms = LIMIT_LEASE_MS,
+                                            .server_name = "fuzz",
+                                            .wake = front_stub_woken};
+    front_stub_init(&front);
     require(service_create(&options, &grants, &service) == 0);
-    for (next_peer = 0; next_peer < SESSIONS; next_peer++) {
+    for (unsigned i = 0; i < SESSIONS; i++) {
         struct wire_attach attach = {.generation = 1, .holder = "fuzz"};
         struct wire_attached attached = {0};
         struct service_lane *lane;
-        attach.instance[0] = (uint8_t)(next_peer + 1);
-        require(service_attach(service, keys[next_peer], &attach, 1, &lane, &attached) == WIRE_OK);
-        require(service_lane_start(&lane, &front, -1, NULL, NULL) == 0);
-        peers[next_peer].answers = 0;
+        attach.instance[0] = (uint8_t)(i + 1);
+        require(service_attach(service, keys[i], &attach, 1, &lane, &attached) == WIRE_OK);
+        front.coming = &peers[i];
+        require(service_lane_start(&lane, &front.front, -1, NULL, NULL) == 0);
     }
     return service;
 }
@@ -141,13 +95,11 @@ static void say(const uint8_t *data, size_t bytes, bool wire)
         struct lane_peer *peer = &peers[i % SESSIONS];
         struct wire_header request;
         if (request_of(data, length, wire, &request)) {
-            unsigned before = peer->answers;
             memset(payload, 0, request.length);
             if (!wire) {
                 memcpy(payload, data, length);
             }
-            service_calls.message(peer->user, peer, &request, payload);
-            require(peer->answers == before + 1);
+            (void)front_stub_ask(peer, &request, payload);
         }
         data += length;
         bytes -= length;

@@ -15,43 +15,13 @@
 #include <cmocka.h>
 
 #include "server/clock.h"
-#include "server/service.h"
 #include "tests/unit/catalog_rig.h"
+#include "tests/unit/front_stub.h"
 
 enum { ROUNDS = 3000 };
 
-struct lane_peer {
-    int shut;
-};
-
-int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
-                     const struct iovec *pieces, int count)
-{
-    (void)peer;
-    (void)header;
-    (void)pieces;
-    (void)count;
-    return 0;
-}
-
-struct lane_cost lane_peer_cost(const struct lane_peer *peer)
-{
-    (void)peer;
-    return (struct lane_cost){0};
-}
-
-void lane_peer_shut(struct lane_peer *peer, int reason)
-{
-    peer->shut = reason;
-}
-
 static struct rig rig;
 static struct service *service;
-
-static void no_wake(void *context)
-{
-    (void)context;
-}
 
 static struct key_grants *grants_of(const char *principal)
 {
@@ -81,7 +51,7 @@ static int setup(void **state)
     rig_make(&rig, rig_medium_usable(RIG_TMPFS) ? RIG_TMPFS : RIG_DISK, 16 * MIB);
     rig_open(&rig);
     const struct service_options options = {
-        .store = rig.store, .lease_ms = LEASE, .server_name = "test", .wake = no_wake};
+        .store = rig.store, .lease_ms = LEASE, .server_name = "test", .wake = front_stub_woken};
     struct key_grants *grants = grants_of("alice");
     return service_create(&options, &grants, &service);
 }

@@ -16,76 +16,17 @@
 #include <unistd.h>
 
 #include "server/clock.h"
-#include "server/service.h"
 #include "tests/unit/catalog_rig.h"
-
-struct lane_peer { // the test's own, since it is the front
-    void *user;
-    int shut; // reason
-    struct wire_header answer;
-    unsigned answers;
-    uint8_t payload[LIMIT_RUN_BYTES];
-};
-
-int lane_peer_answer(struct lane_peer *peer, const struct wire_header *header,
-                     const struct iovec *pieces, int count)
-{
-    size_t have = 0;
-    for (int i = 0; i < count; i++) {
-        memcpy(peer->payload + have, pieces[i].iov_base, pieces[i].iov_len);
-        have += pieces[i].iov_len;
-    }
-    assert_int_equal(have, header->length);
-    peer->answer = *header;
-    peer->answers++;
-    return 0;
-}
-
-struct lane_cost lane_peer_cost(const struct lane_peer *peer)
-{
-    (void)peer;
-    return (struct lane_cost){0};
-}
-
-void lane_peer_shut(struct lane_peer *peer, int reason)
-{
-    peer->shut = reason;
-}
+#include "tests/unit/front_stub.h"
 
 struct desk {
     struct rig rig;
     struct service *service;
-    struct lane_front front;
-    struct lane_peer *last; // that was added
+    struct front_stub front;
     unsigned wakes;
-    int add_error;
-    bool close_at_once;
 };
 
-static struct desk *desk; // the front's ops know no other way
-
-static int desk_add(struct lane_front *front, int fd, struct noise_cipher *send,
-                    struct noise_cipher *receive, void *user, struct lane_peer **peer)
-{
-    (void)fd;
-    (void)send;
-    (void)receive;
-    assert_ptr_equal(front, &desk->front);
-    if (desk->add_error != 0) {
-        return desk->add_error;
-    }
-    struct lane_peer *made = calloc(1, sizeof *made);
-    assert_non_null(made);
-    made->user = user;
-    *peer = made;
-    desk->last = made;
-    if (desk->close_at_once) {
-        service_calls.closed(user, -ECONNRESET);
-    }
-    return 0;
-}
-
-static const struct lane_front_ops desk_ops = {.add = desk_add};
+static struct desk *desk;
 
 static void desk_wake(void *context)
 {
@@ -125,7 +66,7 @@ static int setup(void **state)
     assert_non_null(desk);
     rig_make(&desk->rig, rig_medium_usable(RIG_TMPFS) ? RIG_TMPFS : RIG_DISK, 64 * MIB);
     rig_open(&desk->rig);
-    desk->front.ops = &desk_ops;
+    front_stub_init(&desk->front);
     const struct service_options options = {.store = desk->rig.store,
                                             .lease_ms = LEASE,
                                             .server_name = "test",
@@ -165,10 +106,12 @@ static enum wire_status attach(uint8_t key, uint8_t instance, uint32_t number, u
 
 static struct lane_peer *start(struct service_lane **lane)
 {
+    desk->front.coming = calloc(1, sizeof *desk->front.coming);
+    assert_non_null(desk->front.coming);
     assert_int_equal(service_lane_state(*lane), SERVICE_LANE_READY);
-    assert_int_equal(service_lane_start(lane, &desk->front, -1, NULL, NULL), 0);
+    assert_int_equal(service_lane_start(lane, &desk->front.front, -1, NULL, NULL), 0);
     assert_null(*lane);
-    return desk->last;
+    return desk->front.coming;
 }
 
 static struct lane_peer *connected(uint8_t key, uint8_t instance)
@@ -237,16 +180,15 @@ static void test_closed_within_add(void **state)
 {
     (void)state;
     struct service_lane *lane;
-    desk->close_at_once = true;
+    desk->front.closes = true;
     assert_int_equal(attach(2, 1, 0, 1, &lane), WIRE_OK);
-    assert_int_equal(service_lane_start(&lane, &desk->front, -1, NULL, NULL), 0);
-    free(desk->last);
-    desk->close_at_once = false;
-    desk->add_error = -ENOMEM;
+    free(start(&lane));
+    desk->front.closes = false;
+    desk->front.error = -ENOMEM;
     assert_int_equal(attach(2, 1, 0, 2, &lane), WIRE_OK); // nothing is left of the first
-    assert_int_equal(service_lane_start(&lane, &desk->front, -1, NULL, NULL), -ENOMEM);
+    assert_int_equal(service_lane_start(&lane, &desk->front.front, -1, NULL, NULL), -ENOMEM);
     assert_null(lane);
-    desk->add_error = 0;
+    desk->front.error = 0;
     end(connected(2, 1));
 }
 
@@ -271,12 +213,8 @@ static void test_removed_key(void **state)
 static enum wire_status ask(struct lane_peer *peer, struct wire_header request, const void *payload)
 {
     static uint64_t requests;
-    unsigned before = peer->answers;
     request.request = ++requests;
-    service_calls.message(peer->user, peer, &request, payload);
-    assert_int_equal(peer->answers, before + 1);
-    assert_int_equal(wire_answer_check(&peer->answer, &request), 0);
-    return (enum wire_status)peer->answer.status;
+    return front_stub_ask(peer, &request, payload);
 }
 
 static size_t pack_create(const char *name, uint32_t flags, uint8_t *to)

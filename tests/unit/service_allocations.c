@@ -15,7 +15,7 @@
 #include <cmocka.h>
 #include <rpc/dsm.pb-c.h>
 
-#include "server/service.h"
+#include "tests/unit/front_stub.h"
 #include "tests/unit/store_rig.h"
 
 enum { CAPACITY = 4 << 20, PAGE = 4096, PAGES = 8, MOST = 200 };
@@ -53,65 +53,15 @@ void *__wrap_realloc(void *at, size_t bytes)
 }
 // NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
-struct lane_peer { // the test is the front
-    void *user;
-    struct wire_header answer;
-    unsigned answers;
-} peer;
-
-int lane_peer_answer(struct lane_peer *to, const struct wire_header *header,
-                     const struct iovec *pieces, int count)
-{
-    (void)pieces;
-    (void)count;
-    to->answer = *header;
-    to->answers++;
-    return 0;
-}
-
-struct lane_cost lane_peer_cost(const struct lane_peer *at)
-{
-    (void)at;
-    return (struct lane_cost){0};
-}
-
-void lane_peer_shut(struct lane_peer *at, int reason)
-{
-    (void)at;
-    (void)reason;
-}
-
-static int front_add(struct lane_front *front, int fd, struct noise_cipher *send,
-                     struct noise_cipher *receive, void *user, struct lane_peer **added)
-{
-    (void)front;
-    (void)fd;
-    (void)send;
-    (void)receive;
-    peer.user = user;
-    *added = &peer;
-    return 0;
-}
-
-static void woken(void *context)
-{
-    (void)context;
-}
-
-static enum wire_status ask(struct wire_header request, const uint8_t *payload)
-{
-    unsigned before = peer.answers;
-    service_calls.message(peer.user, &peer, &request, payload);
-    assert_int_equal(peer.answers, before + 1);
-    return peer.answer.status;
-}
+static struct lane_peer peer;
 
 static enum wire_status control(const Dsm__Control *message)
 {
     static uint8_t packed[512];
     size_t bytes = dsm__control__pack(message, packed);
     assert_true(bytes <= sizeof packed);
-    return ask((struct wire_header){.op = WIRE_CONTROL, .length = (uint32_t)bytes}, packed);
+    const struct wire_header request = {.op = WIRE_CONTROL, .length = (uint32_t)bytes};
+    return front_stub_ask(&peer, &request, packed);
 }
 
 static enum wire_status create_segment(void)
@@ -144,27 +94,30 @@ static void use_session(void)
                                       .version = 1,
                                       .map = {1}};
     const struct wire_header read = {.op = WIRE_READ, .segment = 1, .epoch = 1, .count = 1};
-    outcome.written = ask(write, page) == WIRE_OK;
+    outcome.written = front_stub_ask(&peer, &write, page) == WIRE_OK;
     assert_true(outcome.made || !outcome.written);
-    assert_true(ask(read, NULL) == WIRE_OK || !outcome.made);
+    assert_true(front_stub_ask(&peer, &read, NULL) == WIRE_OK || !outcome.made);
 }
 
 static void serve(struct store *store)
 {
-    static const struct lane_front_ops ops = {.add = front_add};
-    struct lane_front front = {.ops = &ops};
+    struct front_stub front;
     struct key_grant grant = {.public_key = {1},
                               .principal = "one",
                               .quota_bytes = UINT64_MAX,
                               .rights = KEY_RIGHT_CREATE | KEY_RIGHT_READ | KEY_RIGHT_WRITE,
                               .connections = 4};
-    const struct service_options options = {
-        .store = store, .lease_ms = LIMIT_LEASE_MS, .server_name = "test", .wake = woken};
+    const struct service_options options = {.store = store,
+                                            .lease_ms = LIMIT_LEASE_MS,
+                                            .server_name = "test",
+                                            .wake = front_stub_woken};
     const struct wire_attach attach = {.instance = {1}, .generation = 1, .holder = "test"};
     struct key_grants *grants = NULL;
     struct service *service = NULL;
     struct service_lane *lane = NULL;
     struct wire_attached attached = {0};
+    front_stub_init(&front);
+    front.coming = &peer;
     if (key_grants_create(&grant, &grants) != 0) {
         assert_null(grants);
         return;
@@ -174,7 +127,7 @@ static void serve(struct store *store)
         return;
     }
     if (service_attach(service, grant.public_key, &attach, 1, &lane, &attached) == WIRE_OK) {
-        assert_int_equal(service_lane_start(&lane, &front, -1, NULL, NULL), 0);
+        assert_int_equal(service_lane_start(&lane, &front.front, -1, NULL, NULL), 0);
         use_session();
         service_calls.closed(peer.user, -ESHUTDOWN);
     } else {
