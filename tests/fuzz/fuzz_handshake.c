@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// libFuzzer: both ends of the handshake on a socket pair. The first byte chooses what the rest is:
-// 0  a mask over an honest hello and message 1, fed to the server in portions: only the mask of
-// zeros opens 1  the plain text of an authentic client's ATTACH: decoded or refused, and what is
-// decoded is in range 2  what a client gets for an answer: it never takes it, and it never waits
-// The second byte is the size of the portions. Nothing here depends on time.
+// libFuzzer: both ends of the handshake on a socket pair. The first byte chooses what is tried with the rest:
+//   0  a mask over an honest hello and message 1, fed to the server in portions: only the mask of zeros opens
+//   1  the plain text of an authentic client's ATTACH: decoded or refused, and what is decoded is in range
+//   2  what a client gets for an answer: it never takes it, and it never waits
+//   3  nothing: while the server has an answer for it, the client goes, or does not read
+// The second byte is the size of the portions, or which of the two. Nothing here depends on time.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,9 +130,26 @@ static void fuzz_attach(int fd, const uint8_t *plain, size_t size, size_t portio
         const struct wire_attach *attach = handshake_attach(server);
         require(attach->lane < LIMIT_LANES_PER_SESSION);
         require(memchr(attach->holder, 0, sizeof attach->holder) != NULL);
+        require(handshake_attached(server, WIRE_OK, NULL) == HANDSHAKE_FAILED);
     }
     noise_cipher_destroy(&seal);
     noise_cipher_destroy(&open);
+}
+
+static void fuzz_unread(int fds[2], bool gone)
+{
+    static const uint8_t junk[4096];
+    uint8_t message[HANDSHAKE_HELLO_1_BYTES];
+    honest_message_1(message);
+    require(feed(fds[0], message, sizeof message, sizeof message) == HANDSHAKE_MESSAGE_1);
+    require(handshake_open(server, slot, &server_key, psk[0]) == HANDSHAKE_KNOWN);
+    while (!gone && send(fds[1], junk, sizeof junk, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
+    }
+    require(handshake_verdict(server, WIRE_OK, NULL) == HANDSHAKE_SENDING);
+    if (gone) {
+        (void)shutdown(fds[0], SHUT_RDWR);
+    }
+    require(handshake_step(server) == (gone ? HANDSHAKE_FAILED : HANDSHAKE_SENDING));
 }
 
 static void fuzz_client(int fds[2], const uint8_t *answer, size_t size)
@@ -161,12 +179,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     require(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
     handshake_start(server, fds[1]);
     size_t portion = (size_t)data[1] + 1;
-    switch (data[0] % 3) {
+    switch (data[0] % 4) {
     case 0:
         fuzz_message_1(fds[0], data + 2, size - 2, portion);
         break;
     case 1:
         fuzz_attach(fds[0], data + 2, size - 2, portion);
+        break;
+    case 3:
+        fuzz_unread(fds, data[1] % 2 == 0);
         break;
     default:
         fuzz_client(fds, data + 2, size - 2);
