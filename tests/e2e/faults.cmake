@@ -6,15 +6,15 @@ endif()
 set(faults_folder ${CMAKE_CURRENT_LIST_DIR})
 add_executable(spoil_proxy ${faults_folder}/spoil_proxy.c)
 
-function(add_faults_test name lanes timeout) # add_faults_test(name lanes timeout SEED OPERATIONS SECONDS)
+function(add_faults_test name lanes timeout) # add_faults_test(name lanes timeout SEED OPERATIONS SECONDS READS)
   add_test(NAME ${name}.${lanes} COMMAND ${faults_folder}/faults.sh ${ARGN})
   set_tests_properties(${name}.${lanes} PROPERTIES LABELS "e2e;plain-only" TIMEOUT ${timeout} SKIP_RETURN_CODE 77
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${lanes}")
 endfunction()
-add_faults_test(e2e.faults.1 sock 600 1 100000 20)
-add_faults_test(e2e.faults.2 grpc 600 2 100000 20)
+add_faults_test(e2e.faults.1 sock 600 1 60000 20 500000)
+add_faults_test(e2e.faults.2 grpc 600 2 60000 20 500000)
 if(DSM_LONG_TESTS)
-  add_faults_test(long.faults.10M sock 14000 3 17000000 7200) # 3 of 5 operations are reads
+  add_faults_test(long.faults.10M sock 14000 3 1200000 7200 10000000)
   set_tests_properties(long.faults.10M.sock PROPERTIES LABELS long)
 endif()
 

@@ -1,14 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# faults.sh SEED OPERATIONS SECONDS: pagecheck over a wire that spoils bytes (spoil_proxy), while a schedule drawn from SEED
+# faults.sh SEED OPERATIONS SECONDS READS: pagecheck over a wire that spoils bytes (spoil_proxy), while a schedule drawn from SEED
 # stops and kills dsmd, stops the client, kills another client, and lays partitions, loss and a narrow band between
 # their two namespaces. No load may ever be wrong, whatever was acknowledged must be there, and every fault must end.
-# SECONDS bounds the schedule: then the network is left alone and the rest of the operations goes through.
+# SECONDS bounds the schedule: then the network is left alone, and the rest of the operations goes through the spoiled wire.
+# At least READS reads of whole pages must have been checked in the end.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
 RANDOM=${1:-1}
 seed=${1:-1}
-operations=${2:-100000}
+operations=${2:-60000}
+seconds=${3:-20}
+reads=${4:-500000}
 command -v nft >/dev/null || skip "needs nft (Debian package nftables)"
 need_programs dsmd dsmctl pagecheck spoil_proxy
 make_keys
@@ -129,13 +132,13 @@ one_fault() {
 }
 
 export DSM_FAULT_TIMEOUT=0 # a fault may wait as long as the trouble lasts
-over_proxy start_client 14000 pagecheck --threads 16 --pages 8192 --seed "$seed" --ops "$operations"
+over_proxy start_client 14000 pagecheck --threads 16 --pages 8192 --seed "$seed" --ops "$operations" --walk-percent 25
 has_segment() {
     [ -n "$(ls "$store/segments" 2>/dev/null)" ] || ended "$client_pid"
 }
 wait_until 60 has_segment || fail "pagecheck makes no segment"
 kill -USR1 "$proxy_pid"
-end=$((SECONDS + ${3:-20}))
+end=$((SECONDS + seconds))
 while [ $SECONDS -lt $end ] && ! ended "$client_pid"; do
     one_fault
     pause 700
@@ -147,5 +150,9 @@ wait "$proxy_pid" || fail "the proxy ended with an error"
 say "faults:$(for fault in "${!met[@]}"; do printf ' %s %s' "$fault" "${met[$fault]}"; done)"
 say "the wire:$(tail -n +2 "$work/proxy" | tr '\n' ',')"
 [ ${#met[@]} -ge 3 ] || fail "only ${#met[@]} kinds of faults were met: nothing was tried"
+deeds=$(awk 'NR > 1 && $2 > 0' "$work/proxy" | wc -l)
+[ "$deeds" -eq 6 ] || fail "the wire did only $deeds of the six things that it can do"
+checked=$(sed -n 's/.* \([0-9][0-9]*\) page reads checked$/\1/p' "$client_log")
+[ "${checked:-0}" -ge "$reads" ] || fail "only ${checked:-0} page reads were checked, not $reads"
 server_port=$dsmd_port
 stop_dsmd

@@ -37,7 +37,7 @@ struct pagecheck {
     struct report report;
     uint64_t pages, page_bytes, seed, operations, clean_every;
     double seconds;
-    unsigned threads, write_percent;
+    unsigned threads, write_percent, walk_percent;
     bool reopen;
 
     dsm *session;
@@ -52,6 +52,7 @@ struct pagecheck {
     double begun;
     _Atomic uint64_t turns; // moves the page where threads meet
     _Atomic uint64_t reads, writes, cleans;
+    _Atomic uint64_t checked; // looks at a whole page, which was what it must be
     atomic_bool stop, wrong, failed;
 };
 
@@ -88,6 +89,7 @@ static bool verify_locked(struct pagecheck *check, uint64_t page, const char *wh
     struct checked_mismatch mismatch;
     if (checked_page_verify(page_words(check, page), check->page_bytes, &identity, &mismatch) ==
         0) {
+        atomic_fetch_add_explicit(&check->checked, 1, memory_order_relaxed);
         return true;
     }
     fprintf(stderr,
@@ -146,13 +148,12 @@ static void operate(struct worker *worker)
     struct pagecheck *check = worker->check;
     uint64_t *random = &worker->random;
     uint64_t page = below(random, check->pages);
-    uint64_t kind = below(random, 16);
-    if (kind == 0) { // where the others are now, too
+    if (below(random, 16) == 0) { // where the others are now, too
         uint64_t turn = atomic_fetch_add_explicit(&check->turns, 1, memory_order_relaxed);
         uint64_t state = check->seed + turn / MEETING_TURNS + 1;
         page = below(&state, check->pages);
     }
-    if (kind == 1) {
+    if (below(random, 100) < check->walk_percent) {
         uint64_t end = page + 1 + below(random, WALK_MAX);
         for (; page < end && page < check->pages && !atomic_load(&check->stop); page++) {
             read_page(check, page);
@@ -305,11 +306,13 @@ static int finish(struct pagecheck *check, double start)
     int result = report_statistics(&check->report, check->session);
     fprintf(
         report_text(&check->report),
-        "%llu pages of %llu bytes, %u threads, seed %llu: %llu reads, %llu writes, %llu cleans\n",
+        "%llu pages of %llu bytes, %u threads, seed %llu: %llu reads, %llu writes, %llu cleans, "
+        "%llu page reads checked\n",
         (unsigned long long)check->pages, (unsigned long long)check->page_bytes, check->threads,
         (unsigned long long)check->seed, (unsigned long long)atomic_load(&check->reads),
         (unsigned long long)atomic_load(&check->writes),
-        (unsigned long long)atomic_load(&check->cleans));
+        (unsigned long long)atomic_load(&check->cleans),
+        (unsigned long long)atomic_load(&check->checked));
     return result;
 }
 
@@ -347,14 +350,24 @@ static int run(struct pagecheck *check)
     return EXIT_VERIFIED;
 }
 
-enum { OPTION_JSON = 256, OPTION_OPS, OPTION_SEED, OPTION_CLEAN, OPTION_REOPEN, OPTION_PAGE_SIZE };
+enum {
+    OPTION_JSON = 256,
+    OPTION_OPS,
+    OPTION_SEED,
+    OPTION_CLEAN,
+    OPTION_REOPEN,
+    OPTION_PAGE_SIZE,
+    OPTION_WALK
+};
 static const struct argp_option options[] = {
     {"pages", 'p', "N", 0, "Pages (default 16384)", 0},
     {"page-size", OPTION_PAGE_SIZE, "SIZE", 0, "Bytes of a page (default 4K)", 0},
     {"threads", 'T', "N", 0, "Threads (default 16)", 0},
     {"seconds", 's', "N", 0, "Time to run (default 10)", 0},
     {"ops", OPTION_OPS, "N", 0, "Operations of all threads, instead of a time", 0},
-    {"write-percent", 'w', "N", 0, "Writes among the operations (default 40)", 0},
+    {"write-percent", 'w', "N", 0, "Writes among the others (default 40)", 0},
+    {"walk-percent", OPTION_WALK, "N", 0,
+     "Operations that read up to 64 neighbours (default 6); the rest is of one page", 0},
     {"clean-every", OPTION_CLEAN, "N", 0,
      "Each thread cleans after N operations (default 997; 0: never)", 0},
     {"reopen", OPTION_REOPEN, NULL, 0, "Close, open and verify all in the middle, too", 0},
@@ -395,6 +408,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case 'w':
         check->write_percent = (unsigned)parse_number(state, argument, 0, 100);
         break;
+    case OPTION_WALK:
+        check->walk_percent = (unsigned)parse_number(state, argument, 0, 100);
+        break;
     case OPTION_CLEAN:
         check->clean_every = parse_number(state, argument, 0, UINT64_MAX);
         break;
@@ -429,6 +445,7 @@ int main(int argc, char **argv)
     check.threads = 16;
     check.seconds = 10;
     check.write_percent = 40;
+    check.walk_percent = 6;
     check.clean_every = 997;
     check.seed = (uint64_t)time(NULL);
     argp_parse(&parser, argc, argv, 0, NULL, &check);
