@@ -220,6 +220,7 @@ static void answer_arrives(void *context)
 static void send_answer(struct message *m)
 {
     struct connection *c = m->connection;
+    network_totals.answers++;
     c->answer = c->peer->answer;
     c->error = 0;
     memcpy(c->answer_payload, c->peer->payload, c->answer.length);

@@ -22,6 +22,7 @@ extern struct network_plan network_plan;
 
 struct network_totals {
     uint64_t messages, cut, lost, late, spoiled, repeated, connections;
+    uint64_t answers; // that somebody waits for
 };
 extern struct network_totals network_totals;
 
