@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "libdsm/sync/futex.h"
+#include "tests/simulator/stack_switch.h"
 
 enum {
     FIBERS = VT_FIBERS,
@@ -48,6 +49,7 @@ struct fiber {
     int64_t until;
     bool woken;
     _Atomic uint32_t ended; // word for pthread_join
+    void *shadow;           // the address sanitizer's, while another fiber runs
 };
 
 struct event {
@@ -62,6 +64,9 @@ static struct {
     size_t most; // of them that were ever in use
     struct fiber *running;
     ucontext_t scheduler;
+    const void *scheduler_stack; // the process's own
+    size_t scheduler_stack_bytes;
+    void *scheduler_shadow;
     struct event *events; // a heap
     size_t event_count, event_room;
     uint64_t orders, seed, random, steps;
@@ -168,9 +173,26 @@ static struct event next_event(void)
 
 // ---- fibers ----
 
+static void to_scheduler(struct fiber *self)
+{
+    stack_leave(&self->shadow, vt.scheduler_stack, vt.scheduler_stack_bytes);
+    (void)swapcontext(&self->context, &vt.scheduler);
+    stack_enter(self->shadow, &vt.scheduler_stack, &vt.scheduler_stack_bytes);
+}
+
+static void to_fiber(struct fiber *fiber)
+{
+    vt.running = fiber;
+    stack_leave(&vt.scheduler_shadow, fiber->stack, STACK_BYTES);
+    (void)swapcontext(&vt.scheduler, &fiber->context);
+    stack_enter(vt.scheduler_shadow, NULL, NULL);
+    vt.running = NULL;
+}
+
 static void enter(void)
 {
     struct fiber *self = vt.running;
+    stack_enter(NULL, &vt.scheduler_stack, &vt.scheduler_stack_bytes);
     if (self->run != NULL) {
         (void)self->run(self->argument);
     } else {
@@ -179,6 +201,7 @@ static void enter(void)
     self->state = self->run != NULL ? FIBER_ENDED : FIBER_FREE; // joined, or nobody asks
     atomic_store(&self->ended, 1);
     vt_wake(&self->ended, INT32_MAX);
+    stack_leave(NULL, vt.scheduler_stack, vt.scheduler_stack_bytes); // for good
     (void)setcontext(&vt.scheduler);
 }
 
@@ -198,6 +221,7 @@ static struct fiber *make(void (*body)(void *), void *(*run)(void *), void *argu
             vt_fail("no memory for a stack");
         }
     }
+    stack_clear(fiber->stack, STACK_BYTES);
     (void)getcontext(&fiber->context);
     fiber->context.uc_stack.ss_sp = fiber->stack;
     fiber->context.uc_stack.ss_size = STACK_BYTES;
@@ -225,7 +249,7 @@ static bool leave(_Atomic uint32_t *word, int64_t until)
     self->until = until;
     self->woken = false;
     self->state = FIBER_ASLEEP;
-    (void)swapcontext(&self->context, &vt.scheduler);
+    to_scheduler(self);
     return self->woken;
 }
 
@@ -233,7 +257,7 @@ static void give_way(void)
 {
     struct fiber *self = vt.running;
     self->state = FIBER_READY;
-    (void)swapcontext(&self->context, &vt.scheduler);
+    to_scheduler(self);
 }
 
 bool vt_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
@@ -335,9 +359,7 @@ void vt_run(void (*body)(void))
         if (++vt.steps > STEPS) {
             vt_fail("after %d turns it is not over", STEPS);
         }
-        vt.running = next;
-        (void)swapcontext(&vt.scheduler, &next->context);
-        vt.running = NULL;
+        to_fiber(next);
     }
 }
 
