@@ -70,6 +70,15 @@ if(DSM_SANITIZE STREQUAL "")
   endforeach()
 endif()
 
+# The library's objects instead of the library: the linker puts the test's allocations in the place of theirs.
+add_executable(hold_nth ${hold_folder}/hold_nth.c ${hold_folder}/hold_rig.c)
+target_link_libraries(hold_nth PRIVATE dsm_core)
+target_include_directories(hold_nth PRIVATE ${CMAKE_SOURCE_DIR}/libdsm/include)
+foreach(symbol malloc calloc reallocarray mmap64)
+  target_link_options(hold_nth PRIVATE -Wl,--wrap=${symbol})
+endforeach()
+add_hold_test(nth each)
+
 add_hold_program(handlers)
 foreach(role foreign read-only returning touching restored null sent sent-ignored read-only-default)
   add_hold_test(handlers ${role} LABELS plain-only) # sanitizers have a handler of SIGSEGV
@@ -81,13 +90,18 @@ foreach(role calls touch exec outliving)
 endforeach()
 
 add_hold_program(owners)
-foreach(role writer readers takeover-clean takeover-touch)
+foreach(role writer readers takeover-clean takeover-touch paused)
   add_hold_test(owners ${role})
 endforeach()
 
 add_hold_program(room)
 foreach(role space quota thin)
   add_hold_test(room ${role} SCRIPT hold_room.sh)
+endforeach()
+
+add_hold_program(disk)
+foreach(case full-tmpfs full-disk write-errors read-errors)
+  add_hold_test(disk ${case} SCRIPT hold_disk.sh LANES sock LABELS plain-only)
 endforeach()
 
 add_hold_program(killed)
@@ -110,6 +124,7 @@ endforeach()
 foreach(role system-calls pressure too-many-pins age)
   add_hold_test(pages ${role})
 endforeach()
+add_hold_test(pages marks LANES sock)
 
 # Sanitizers have a handler of SIGSEGV, and lock what they like.
 add_hold_program(kernel)

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One writer or many readers, in several processes: who comes second is told who holds the segment; a takeover by the
-// same principal fences the former owner at its next request, and nothing that it still writes reaches the server.
+// same principal fences the former owner at its next request, and nothing that it still writes reaches the server: not from
+// one that was stopped in the midst of writing and wakes up late, either.
+#include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/e2e/hold_rig.h"
@@ -165,6 +168,75 @@ static void run_takeover_touch(void)
     run_takeover_by(first_touch);
 }
 
+// ---- a writer that stands still ----
+
+enum { PAUSES = 20, SOME = 64, FIRST_OF_TAKER = 1 << 20 };
+
+static void name_turn(pid_t writer, char name[32])
+{
+    (void)snprintf(name, 32, "writing-%d", (int)writer);
+}
+
+// Writes version after version, until it is told that the segment is another's.
+static void paused_writer(void)
+{
+    session = hold_open(CACHE);
+    dsm_segment *segment = hold_segment(session, "own", 0);
+    const dsm_interval some = {0, SOME};
+    char turn[32];
+    int error = 0;
+    name_turn(getpid(), turn);
+    for (uint64_t version = 2; error == 0; version++) {
+        for (uint64_t page = 0; page < SOME; page++) {
+            hold_fill(segment, page, version);
+        }
+        error = dsm_clean(segment, some, NULL);
+        if (version == 2) {
+            hold_say(turn);
+        }
+    }
+    CHECK(error == -DSM_EFENCED, "it ends with %d", error);
+    RESULT(dsm_clean(segment, some, NULL), -DSM_EFENCED);
+    RESULT(dsm_segment_close(segment), -DSM_EFENCED);
+    hold_close_after_errors(session);
+}
+
+static void pause_and_take(uint64_t version, uint64_t *seed)
+{
+    int status = 0;
+    char turn[32];
+    pid_t child = hold_spawn("paused-writer");
+    name_turn(child, turn);
+    hold_await(turn);
+    (void)usleep((useconds_t)(hold_random(seed) % 10000));
+    CHECK(kill(child, SIGSTOP) == 0 && waitpid(child, &status, WUNTRACED) == child &&
+          WIFSTOPPED(status));
+    dsm_segment *segment = hold_segment(session, "own", DSM_TAKEOVER);
+    for (uint64_t page = 0; page < SOME; page++) {
+        hold_fill(segment, page, version);
+    }
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    CHECK(kill(child, SIGCONT) == 0);
+    hold_wait_well(child);
+    OK(dsm_segment_close(segment));
+    segment = hold_segment(session, "own", DSM_READ_ONLY); // what the server has
+    for (uint64_t page = 0; page < PAGES; page++) {
+        CHECK(hold_holds(segment, page, page < SOME ? version : 1), "page %lu, round %lu",
+              (unsigned long)page, (unsigned long)(version - FIRST_OF_TAKER));
+    }
+    OK(dsm_segment_close(segment));
+}
+
+static void run_paused(void)
+{
+    uint64_t seed = 5;
+    OK(dsm_segment_close(written()));
+    for (uint64_t round = 0; round < PAUSES; round++) {
+        pause_and_take(FIRST_OF_TAKER + round, &seed);
+    }
+    hold_close_after_errors(session);
+}
+
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
@@ -172,6 +244,8 @@ int main(int argc, char **argv)
         {"readers", run_readers},
         {"takeover-clean", run_takeover_clean},
         {"takeover-touch", run_takeover_touch},
+        {"paused", run_paused},
+        {"paused-writer", paused_writer},
         {"writer-refused", writer_refused},
         {"reader-refused", reader_refused},
         {"refused-by-one", refused_by_one},

@@ -201,13 +201,49 @@ static void run_age(void)
     hold_close(session);
 }
 
+// The kernel's marks of the mapping that `at` lies in: "VmFlags: rd wr ...".
+static void read_marks(const void *at, char marks[512])
+{
+    char line[512];
+    bool inside = false;
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    CHECK(maps != NULL);
+    marks[0] = '\0';
+    while (marks[0] == '\0' && fgets(line, sizeof line, maps) != NULL) {
+        unsigned long from = 0;
+        unsigned long to = 0;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) { // NOLINT(cert-err34-c): the kernel's words
+            inside = (uintptr_t)at >= from && (uintptr_t)at < to;
+        } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+            (void)snprintf(marks, 512, "%s", line);
+        }
+    }
+    (void)fclose(maps);
+}
+
+static void run_marks(void)
+{
+    static const char *const wanted[] = {" dd", " dc", " nh"}; // no core, no child, no huge page
+    char marks[512];
+    dsm *session = hold_open(CACHE);
+    dsm_segment *segment = hold_create(session, "marks", PAGES, PAGE);
+    hold_fill(segment, 0, 1);
+    for (int page = 0; page < PAGES; page += PAGES - 1) { // in memory; never touched
+        read_marks(hold_at(segment, (uint64_t)page), marks);
+        for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+            CHECK(strstr(marks, wanted[i]) != NULL, "page %d has no%s: %s", page, wanted[i], marks);
+        }
+    }
+    hold_close(session);
+}
+
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
         {"4-kib", run_4_kib},       {"64-kib", run_64_kib},
         {"1-mib", run_1_mib},       {"system-calls", run_system_calls},
         {"pressure", run_pressure}, {"too-many-pins", run_too_many},
-        {"age", run_age},
+        {"age", run_age},           {"marks", run_marks},
     };
     return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);
 }
