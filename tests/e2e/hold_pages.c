@@ -225,8 +225,8 @@ static void run_marks(void)
 {
     static const char *const wanted[] = {" dd", " dc", " nh"}; // no core, no child, no huge page
     char marks[512];
-    dsm *session = hold_open(CACHE);
-    dsm_segment *segment = hold_create(session, "marks", PAGES, PAGE);
+    session = hold_open(CACHE);
+    segment = hold_create(session, "marks", PAGES, PAGE);
     hold_fill(segment, 0, 1);
     for (int page = 0; page < PAGES; page += PAGES - 1) { // in memory; never touched
         read_marks(hold_at(segment, (uint64_t)page), marks);

@@ -252,7 +252,9 @@ static void carry_out(struct message *m)
     bool again = repeats(m);
     capture_request(&m->header, m->payload);
     c->peer->answered = false;
+    server_works(true);
     service_calls.message(c->peer->user, c->peer, &m->header, m->payload);
+    server_works(false);
     if (!c->peer->answered && !c->peer->shut) {
         vt_fail("a request of op %u was not answered", m->header.op);
     }

@@ -17,12 +17,14 @@ struct network_plan {                   // chances, of ten thousand, of each mes
     unsigned spoil;                     // an answer that does not open
     unsigned twice;       // the server gets the request twice, the second time perhaps much later
     unsigned lost_attach; // the server has the connection, the client does not
+    unsigned no_memory;   // of each allocation of the server for a message or a new connection
 };
 extern struct network_plan network_plan;
 
 struct network_totals {
     uint64_t messages, cut, lost, late, spoiled, repeated, connections;
     uint64_t answers; // that somebody waits for
+    uint64_t no_memory;
 };
 extern struct network_totals network_totals;
 
@@ -51,6 +53,7 @@ void server_replace(void); // down; comes back with another, empty store
 void server_keep_copy(void);
 void server_restore_copy(void); // down; comes back with the store as it was then
 void server_audit(void);        // up: its store is sound
+void server_works(bool works);  // from here on, until there: it is the server that allocates
 void server_remove(void);
 
 #endif

@@ -153,8 +153,11 @@ static int attach(struct connection *c, const struct wire_attach *hello,
     }
     c->life = sim_server.life;
     memset(attached, 0, sizeof *attached);
-    if (service_attach(sim_server.service, sim_key, hello, clock_now_ms(), &lane, attached) !=
-        WIRE_OK) {
+    server_works(true);
+    enum wire_status status =
+        service_attach(sim_server.service, sim_key, hello, clock_now_ms(), &lane, attached);
+    server_works(false);
+    if (status != WIRE_OK) {
         return -EACCES;
     }
     for (;;) {

@@ -280,7 +280,8 @@ static void open_again(void)
             if (settle_all()) {
                 return;
             }
-        } else if (error != -EBUSY && error != -ETIMEDOUT && error != -DSM_EFENCED) {
+        } else if (error != -EBUSY && error != -ETIMEDOUT && error != -DSM_EFENCED &&
+                   error != -EIO) { // the server's memory
             vt_fail("the segment does not open again: %d, %s", error, dsm_error()->text);
         }
         vt_sleep((int64_t)(1 + vt_below(5)) * 1000 * VT_MS);

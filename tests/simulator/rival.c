@@ -272,11 +272,17 @@ void rival_name(const struct rival *rival, unsigned name, char to[LIMIT_SEGMENT_
     (void)snprintf(to, LIMIT_SEGMENT_NAME_BYTES, "writer%u/%u", rival->number, name);
 }
 
+// The server had no memory for it: nothing was done.
+static bool refused(const struct rival *rival, int error)
+{
+    return error == -EIO && !rival->strict;
+}
+
 static void must(const struct rival *rival, const char *what, unsigned name, int error,
                  int expected)
 {
     vt_note("writer %u %s %u: %d", rival->number, what, name, error);
-    bool unsure = error == -ETIMEDOUT || error == -ECANCELED;
+    bool unsure = error == -ETIMEDOUT || error == -ECANCELED || refused(rival, error);
     if (error != expected && (rival->strict || !unsure)) {
         vt_fail("writer %u: %s of name %u ends with %d, not %d", rival->number, what, name, error,
                 expected);
@@ -300,6 +306,9 @@ void rival_create(struct rival *rival, unsigned name)
         return;
     }
     must(rival, "creation", name, error, 0);
+    if (refused(rival, error)) {
+        return;
+    }
     named->state = error == 0 ? NAME_MADE : NAME_UNSURE;
     if (error == 0) {
         error = control_close(&rival->session, info.id, NULL);
@@ -322,5 +331,8 @@ void rival_delete(struct rival *rival, unsigned name)
         return;
     }
     must(rival, "deletion", name, error, named->state == NAME_MADE ? 0 : -ENOENT);
+    if (refused(rival, error)) {
+        return;
+    }
     named->state = error == 0 || error == -ENOENT ? NAME_FREE : NAME_UNSURE;
 }

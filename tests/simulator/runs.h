@@ -9,7 +9,7 @@
 struct run_totals {
     uint64_t seconds; // of virtual time
     uint64_t operations, faults_timed_out, fenced, lost;
-    uint64_t messages, cut, unanswered, late, spoiled, repeated, connections;
+    uint64_t messages, cut, unanswered, late, spoiled, repeated, connections, no_memory;
     uint64_t refused_late; // writes of a former owner
 };
 extern struct run_totals run_totals;

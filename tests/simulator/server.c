@@ -21,6 +21,41 @@ enum { CAPACITY_BYTES = 32 << 20, PATH_BYTES = 512 };
 struct sim_server sim_server;
 const uint8_t sim_key[NOISE_KEY_BYTES] = {1};
 
+// ---- allocations that fail ----
+
+static bool at_work;
+
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the linker's names
+void *__real_malloc(size_t bytes);
+void *__real_calloc(size_t count, size_t bytes);
+void *__wrap_malloc(size_t bytes);
+void *__wrap_calloc(size_t count, size_t bytes);
+
+static bool fails(void)
+{
+    bool now = at_work && network_plan.no_memory != 0 && vt_chance(network_plan.no_memory);
+    network_totals.no_memory += now;
+    return now;
+}
+
+void *__wrap_malloc(size_t bytes)
+{
+    return fails() ? NULL : __real_malloc(bytes);
+}
+
+void *__wrap_calloc(size_t count, size_t bytes)
+{
+    return fails() ? NULL : __real_calloc(count, bytes);
+}
+// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+
+void server_works(bool works)
+{
+    at_work = works;
+}
+
+// ---- its life ----
+
 static void woken(void *context)
 {
     (void)context;

@@ -35,6 +35,8 @@ static void settings(void)
     (void)setenv("DSM_CONFIG", "", 1);
     (void)setenv("DSM_SERVER", "server:1", 1);
     (void)setenv("DSM_STAT", "off", 1);
+    (void)setenv("DSM_TRAP", "mprotect",
+                 1); // the other one has a thread whose descriptors are its own
 }
 
 static void add_totals(struct run_totals *sum)
@@ -53,6 +55,7 @@ static void add_totals(struct run_totals *sum)
     sum->spoiled += network_totals.spoiled;
     sum->repeated += network_totals.repeated;
     sum->connections += network_totals.connections;
+    sum->no_memory += network_totals.no_memory;
 }
 
 static _Noreturn void child(uint64_t seed, void (*body)(void), struct run_totals *sum)
@@ -99,8 +102,9 @@ static void show(const struct run_totals *t, uint64_t runs)
                  t->messages, t->connections, t->cut, t->unanswered, t->late, t->spoiled,
                  t->repeated);
     (void)printf("%" PRIu64 " faults timed out, segments taken from the program %" PRIu64
-                 " times, lost %" PRIu64 " times, %" PRIu64 " late writes refused\n",
-                 t->faults_timed_out, t->fenced, t->lost, t->refused_late);
+                 " times, lost %" PRIu64 " times, %" PRIu64 " late writes refused, %" PRIu64
+                 " allocations failed\n",
+                 t->faults_timed_out, t->fenced, t->lost, t->refused_late, t->no_memory);
 }
 
 static uint64_t number(const char *text)

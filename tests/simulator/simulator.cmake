@@ -8,7 +8,7 @@ if(TARGET dsm_core AND TARGET server_core AND NOT DSM_SANITIZE STREQUAL "thread"
     ${CMAKE_SOURCE_DIR}/tests/programs/checked_page.c)
   target_link_libraries(simulator PRIVATE dsm_core server_core)
   foreach(symbol sync_wait sync_wake sync_now sync_call clock_gettime pthread_create pthread_join pthread_mutex_lock
-          noise_random lane_grpc_library_get lane_grpc_library_put)
+          malloc calloc noise_random lane_grpc_library_get lane_grpc_library_put)
     target_link_options(simulator PRIVATE -Wl,--wrap=${symbol})
   endforeach()
   set(seeds 1000)

@@ -11,11 +11,14 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 
-// NOLINTNEXTLINE(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the sanitizer's name
+// NOLINTBEGIN(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp): the sanitizer's name
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
+
 const char *__asan_default_options(void)
 {
     return "use_sigaltstack=0:handle_segv=0:handle_sigbus=0:detect_leaks=0";
 }
+// NOLINTEND(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 
 void stack_leave(void **shadow, const void *to, size_t bytes)
 {

@@ -245,6 +245,7 @@ static void make_plan(void)
         .spoil = (unsigned)vt_below(40),
         .twice = (unsigned)vt_below(500),
         .lost_attach = (unsigned)vt_below(200),
+        .no_memory = (unsigned)vt_below(500),
     };
 }
 
