@@ -180,7 +180,8 @@ static void advise(int error, struct failure *failure)
 {
     size_t used = strlen(failure->text);
     const char *advice =
-        error == -ENOSPC   ? " Delete segments, or have the server's capacity raised."
+        error == -ENOSPC
+            ? " Delete segments, or have the server's capacity raised, or room made on its disk."
         : error == -EDQUOT ? " Delete segments, or ask the server's operator for a larger quota."
                            : "";
     (void)snprintf(failure->text + used, sizeof failure->text - used, "%s", advice);
