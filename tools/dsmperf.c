@@ -58,6 +58,7 @@ enum {
     OPTION_TRAP,
     OPTION_SPIN,
     OPTION_DISK,
+    OPTION_DISK_SIZE,
     OPTION_PLOT,
     OPTION_MOST,
     OPTION_WINDOW,
@@ -79,7 +80,12 @@ static const struct argp_option options[] = {
     {"window", OPTION_WINDOW, "MS", 0, "threads, clients: for which all touch (default 300)", 0},
     {"trap", OPTION_TRAP, "KIND", 0, "mprotect, uffd or auto (default: DSM_TRAP, or auto)", 0},
     {"spin", OPTION_SPIN, "WHEN", 0, "auto, off or on, at both ends (default: DSM_SPIN)", 0},
-    {"disk", OPTION_DISK, "DIRECTORY", 0, "On the local disk (default: TMPDIR, or /var/tmp)", 0},
+    {"disk", OPTION_DISK, "PATH", 0,
+     "fault: a directory on the local disk, or a file or device to be read; apps: a directory "
+     "(default: TMPDIR, or /var/tmp)",
+     0},
+    {"disk-size", OPTION_DISK_SIZE, "MIB", 0,
+     "fault: of the file that is made there (default 1024)", 0},
     {"plot", OPTION_PLOT, "FILE", 0, "fault, apps: draw the results as SVG", 0},
     {"dsmd", OPTION_DSMD, "PATH", 0, "Start this dsmd (default: the one beside dsmperf)", 0},
     {0}};
@@ -150,6 +156,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_DISK:
         settings->disk = argument;
+        break;
+    case OPTION_DISK_SIZE:
+        settings->disk_bytes = parse_count(state, argument, 1, 1 << 24) << 20;
         break;
     case OPTION_PLOT:
         settings->plot = argument;
@@ -278,6 +287,7 @@ int main(int argc, char **argv)
     if (result == 0) {
         result = arguments.subcommand->run(&arguments.settings, worker, &report, &failure);
     }
+    perf_progress_end();
     if (result == 0) {
         perf_report_print(&report, arguments.settings.json);
     } else {

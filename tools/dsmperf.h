@@ -27,7 +27,8 @@ struct perf_settings {
     uint32_t most;                 // threads, clients: the last step; 0: the default
     uint32_t window_ms;            // threads, clients: for which all touch
     const char *dsmd;              // program to start, or NULL
-    const char *disk;              // folder on the local disk, or NULL
+    const char *disk;              // on the local disk: a folder, a file or a device; or NULL
+    uint64_t disk_bytes;           // of the file that is made in a folder; 0: the default
     const char *programs;          // apps: folder of the test programs, or NULL
     const char *apps;              // apps: which, comma-separated, or NULL
     const char *local;             // apps: percentages, comma-separated, or NULL
@@ -51,6 +52,15 @@ void perf_samples_free(struct perf_samples *samples);
 double perf_percentile(struct perf_samples *samples, double percent);
 double perf_now_us(void); // CLOCK_MONOTONIC
 
+// The next random number: xorshift64 (Marsaglia, 2003). The upper bits are the better ones. *state is not 0.
+static inline uint64_t perf_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
 // ---- rows (dsmperf_report.c) --------------------------------------------------------------------------
 
 struct perf_row {
@@ -72,6 +82,11 @@ int perf_report_why_not(struct perf_report *report, struct perf_row row, const c
                         const char *why);
 void perf_report_print(const struct perf_report *report, bool json);
 void perf_report_free(struct perf_report *report);
+
+// ---- progress, on terminals (dsmperf_progress.c) --------------------------------------------------------
+
+void perf_progress(const char *what, uint64_t done, uint64_t total); // done 0: it begins
+void perf_progress_end(void);                                        // the line goes
 
 // ---- raw limits ---------------------------------------------------------------------------------------
 
@@ -128,13 +143,16 @@ int perf_bulk_limit(const struct perf_settings *settings, struct perf_worker *wo
 struct perf_disk; // dsmperf_disk.c
 int perf_disk_create(const struct perf_settings *settings, struct perf_disk **disk,
                      struct failure *failure);
+const char *perf_disk_where(const struct perf_disk *disk); // what is read, for people
 int perf_disk_measure(struct perf_disk *disk, uint64_t count, struct perf_samples *samples);
 void perf_disk_destroy(struct perf_disk **disk);
 
 // ---- a server of our own (dsmperf_server.c) -----------------------------------------------------------
 
+struct perf_keeper;
 struct perf_server {
     pid_t pid;
+    struct perf_keeper *keeper; // of the directory
     char directory[256];
     char address[64];
     char server_key[KEYFILE_TEXT_BYTES];

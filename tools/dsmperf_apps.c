@@ -42,7 +42,8 @@ struct apps_run {
     struct perf_swap *swap;    // NULL: none, and why
     struct failure no_swap;
     size_t share_count;
-    struct app apps[APPS]; // name NULL: not asked for
+    uint64_t runs, runs_done; // of programs, for the progress
+    struct app apps[APPS];    // name NULL: not asked for
 };
 
 // ---- what is asked for ----
@@ -146,6 +147,13 @@ static void add_arguments(struct perf_run *one, const struct app *app, const cha
     }
 }
 
+static void show_progress(struct apps_run *run, const char *name)
+{
+    char what[64];
+    (void)snprintf(what, sizeof(what), "%s: runs of programs", name);
+    perf_progress(what, run->runs_done++, run->runs);
+}
+
 static int run_remote(struct apps_run *run, struct app *app, struct share *share, uint64_t data,
                       double local)
 {
@@ -154,6 +162,7 @@ static int run_remote(struct apps_run *run, struct app *app, struct share *share
                    (unsigned long long)((double)data * share->percent / 100));
     struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL};
     add_arguments(&one, app, cache, false);
+    show_progress(run, app->name);
     int result = perf_run(&one, run->failure);
     return result == 0 ? perf_samples_add(&share->remote, one.seconds / local) : result;
 }
@@ -170,6 +179,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
     char cache[32];
     (void)snprintf(cache, sizeof(cache), "%llu", (unsigned long long)data);
     add_arguments(&one, app, cache, true);
+    show_progress(run, app->name);
     int result = perf_swap_limit(run->swap, (uint64_t)data + base->beside_bytes + KERNEL_BYTES);
     if (result != 0) {
         failure_set(&failure, result, "the group takes no limit: %s", strerror(-result));
@@ -187,6 +197,7 @@ static int run_app(struct apps_run *run, struct app *app)
 {
     struct perf_run base = {.server = NULL};
     add_arguments(&base, app, "1T", true);
+    show_progress(run, app->name);
     int result = perf_run(&base, run->failure);
     if (result == 0) {
         result = perf_samples_add(&app->local, base.seconds);
@@ -277,6 +288,12 @@ static int draw(struct apps_run *run)
 static int run_rounds(struct apps_run *run, struct perf_report *report)
 {
     int result = 0;
+    for (size_t i = 0; i < APPS; i++) {
+        size_t of_share = run->swap != NULL ? 2 : 1;
+        run->runs += run->apps[i].name != NULL
+                         ? run->settings->rounds * (1 + of_share * run->share_count)
+                         : 0;
+    }
     for (size_t round = 0; round < run->settings->rounds && result == 0; round++) {
         for (size_t i = 0; i < APPS && result == 0; i++) {
             result = run->apps[i].name != NULL ? run_app(run, &run->apps[i]) : 0;

@@ -6,17 +6,17 @@
 //
 // Each round stores to the next eighth of the segment, so that the pages are not the ones of the round before.
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/dsmperf_bulk.h"
 #include "tools/dsmperf_target.h"
 
 struct clean_run {
     const struct perf_settings *settings;
     struct perf_worker *worker;
     struct perf_target target;
-    struct perf_samples rates, limits, ratios, shares; // one of each round
+    struct perf_bulk bulk;
 };
 
 static void dirty(const struct clean_run *run, size_t round)
@@ -56,38 +56,18 @@ static int run_round(struct clean_run *run, size_t round, struct failure *failur
     }
     dirty(run, round);
     result = write_back(run, &rate, &share, failure);
-    if (result == 0 && ((result = perf_samples_add(&run->rates, rate)) != 0 ||
-                        (result = perf_samples_add(&run->limits, limit)) != 0 ||
-                        (result = perf_samples_add(&run->ratios, rate / limit)) != 0 ||
-                        (result = perf_samples_add(&run->shares, share)) != 0)) {
-        failure_set(failure, result, "There is not enough memory.");
-    }
-    return result;
-}
-
-static int report_rows(struct clean_run *run, struct perf_report *report)
-{
-    struct perf_row row = {.test = "clean",
-                           .trap = run->settings->trap_now,
-                           .lanes = run->settings->lanes,
-                           .waiting = perf_waiting(run->settings),
-                           .unit = "MB/s",
-                           .limit = perf_percentile(&run->limits, 50)};
-    snprintf(row.metric, sizeof(row.metric), "write-back of a full cache");
-    int result = perf_report_spread(report, row, &run->rates);
-    row.limit = (double)NAN;
-    snprintf(row.metric, sizeof(row.metric), "limit: sealed uploads, 1 MiB");
-    result = result == 0 ? perf_report_spread(report, row, &run->limits) : result;
-    row.unit = "1";
-    snprintf(row.metric, sizeof(row.metric), "write-back / limit, round by round");
-    result = result == 0 ? perf_report_spread(report, row, &run->ratios) : result;
-    snprintf(row.metric, sizeof(row.metric), "of the cache still to be written");
-    return result == 0 ? perf_report_spread(report, row, &run->shares) : result;
+    return result == 0 ? perf_bulk_add(&run->bulk, rate, limit, share, failure) : result;
 }
 
 int perf_clean(const struct perf_settings *settings, struct perf_worker *worker,
                struct perf_report *report, struct failure *failure)
 {
+    static const struct perf_bulk_names names = {.test = "clean",
+                                                 .rate = "write-back of a full cache",
+                                                 .limit = "limit: sealed uploads, 1 MiB",
+                                                 .ratio = "write-back / limit, round by round",
+                                                 .beside = "of the cache still to be written",
+                                                 .beside_unit = "1"};
     struct clean_run run = {.settings = settings, .worker = worker};
     int result = setenv("DSM_LAUNDRY", "off", 0) == 0 ? 0 : -errno;
     if (result == 0) {
@@ -97,15 +77,13 @@ int perf_clean(const struct perf_settings *settings, struct perf_worker *worker,
         return result;
     }
     for (size_t round = 0; round < settings->rounds && result == 0; round++) {
+        perf_progress("clean: rounds", round, settings->rounds);
         result = run_round(&run, round, failure);
     }
-    if (result == 0 && (result = report_rows(&run, report)) != 0) {
+    if (result == 0 && (result = perf_bulk_report(&run.bulk, settings, &names, report)) != 0) {
         failure_set(failure, result, "There is not enough memory.");
     }
     perf_target_close(&run.target);
-    perf_samples_free(&run.rates);
-    perf_samples_free(&run.limits);
-    perf_samples_free(&run.ratios);
-    perf_samples_free(&run.shares);
+    perf_bulk_free(&run.bulk);
     return result;
 }

@@ -64,10 +64,7 @@ static int client_step(void *state, uint32_t thread, uint64_t *random)
 {
     const struct perf_target *target = state;
     (void)thread;
-    *random ^= *random << 13; // xorshift64
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    (void)target->base[(*random >> 16) % target->pages * target->page_bytes];
+    (void)target->base[(perf_random(random) >> 16) % target->pages * target->page_bytes];
     return 0;
 }
 
@@ -122,7 +119,11 @@ static int run_rounds(struct crowds_run *run, struct perf_crowd *raw, struct per
 {
     struct figures f = {.rates = {0}};
     int result = 0;
+    char what[64];
+    (void)snprintf(what, sizeof(what), "%u %s at once: rounds", (unsigned)count,
+                   run->clients ? "clients" : "threads");
     for (size_t round = 0; round < run->settings->rounds && result == 0; round++) {
+        perf_progress(what, round, run->settings->rounds);
         result = add_round(run, raw, count, &f.limits, &f.fair_limits);
         if (result == 0) {
             result = add_round(run, product, count, &f.rates, &f.fair);
@@ -150,6 +151,7 @@ static int run_step(struct crowds_run *run, uint32_t count)
     struct perf_raw *raw = NULL;
     struct perf_crowd *limit = NULL;
     struct perf_crowd *product = NULL;
+    perf_progress(run->clients ? "clients: starting" : "threads: starting", 0, count);
     int result = perf_raw_start(run->settings, processes, threads, pages, spin_us, &raw);
     if (result != 0) {
         return failure_set(run->failure, result, "A raw limit could not be started.");

@@ -105,7 +105,17 @@ static int report_disk(struct fault_run *run, struct perf_report *report, struct
     struct perf_row disk = row;
     disk.trap = disk.lanes = "-";
     disk.waiting = "block";
-    int result = spread(report, disk, "random direct read of 4 KiB, p50", "us", &run->disk_medians);
+    char metric[sizeof(disk.metric)];
+    (void)snprintf(metric, sizeof(metric), "random direct read of 4 KiB, p50 (%s)",
+                   perf_disk_where(run->disk));
+    int result = spread(report, disk, metric, "us", &run->disk_medians);
+    for (unsigned percent = 95; percent < 100 && result == 0; percent += 4) {
+        disk.value = perf_percentile(&run->reads, percent);
+        disk.min = disk.max = (double)NAN;
+        disk.unit = "us";
+        snprintf(disk.metric, sizeof(disk.metric), "random direct read of 4 KiB, p%u", percent);
+        result = perf_report_add(report, &disk);
+    }
     return result == 0
                ? spread(report, row, "p50 / direct read, round by round", "1", &run->per_disk)
                : result;
@@ -157,6 +167,7 @@ static int run_rounds(struct fault_run *run, struct perf_report *report, struct 
     run->before.size = run->after.size = sizeof(run->before);
     dsm_stats(run->target.session, &run->before);
     for (size_t round = 0; round < run->settings->rounds && result == 0; round++) {
+        perf_progress("fault: rounds", round, run->settings->rounds);
         result = run_round(run, failure);
     }
     dsm_stats(run->target.session, &run->after);

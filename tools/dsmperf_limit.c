@@ -184,6 +184,7 @@ int perf_limit(const struct perf_settings *settings, struct perf_worker *worker,
     add_traps(metrics, (uint32_t)settings->samples);
     int result = 0;
     for (size_t round = 0; round < settings->rounds && result == 0; round++) {
+        perf_progress("limit: rounds", round, settings->rounds);
         result = run_round(metrics, worker);
     }
     if (result == 0) { // before the rows sort the rounds

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TCP on loopback for the raw limits. Whoever waits for bytes looks for them for `spin_us` microseconds before it sleeps.
+// TCP on loopback for the raw limits, and sending and receiving on any stream. Whoever waits for bytes looks for them for `spin_us` microseconds before it sleeps.
 #ifndef TOOLS_DSMPERF_NET_H
 #define TOOLS_DSMPERF_NET_H
 

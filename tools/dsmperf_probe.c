@@ -199,6 +199,7 @@ int perf_probe(const struct perf_settings *settings, struct perf_worker *worker,
     // Shrinks what the sequential filling made the library read ahead.
     result = perf_target_touch(&run.target, &run.random, settings->samples, false, NULL);
     for (size_t round = 0; round < settings->rounds && result == 0; round++) {
+        perf_progress("probe: rounds", round, settings->rounds);
         result = run_round(&run, failure);
     }
     if (result == 0 && (result = report_rows(&run, report)) != 0) {

@@ -156,10 +156,7 @@ static int raw_step(void *state, uint32_t thread, uint64_t *random)
 {
     struct side *side = state;
     mine = &side->parts[thread];
-    *random ^= *random << 13; // xorshift64
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    uint32_t page = mine->first + (uint32_t)(*random >> 32) % side->raw->pages;
+    uint32_t page = mine->first + (uint32_t)(perf_random(random) >> 32) % side->raw->pages;
     (void)*(volatile uint8_t *)(side->region.view + page * side->region.page_bytes);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return 0;

@@ -5,16 +5,14 @@
 // the segment is closed and opened again, which empties the cache; that is not timed. Passes and streams take turns.
 //
 // Only one byte of each page is loaded: reading all of them would measure this machine's memory, too.
-#include <errno.h>
-#include <stdio.h>
-
+#include "tools/dsmperf_bulk.h"
 #include "tools/dsmperf_target.h"
 
 struct scan_run {
     const struct perf_settings *settings;
     struct perf_worker *worker;
     struct perf_target target;
-    struct perf_samples rates, limits, ratios, runs; // one of each round
+    struct perf_bulk bulk;
 };
 
 static double pass(struct scan_run *run)
@@ -45,59 +43,32 @@ static int run_round(struct scan_run *run, struct failure *failure)
     dsm_stats(run->target.session, &after);
     double requests = (double)(after.read_requests - before.read_requests);
     double pages = (double)(after.swap_in_reads - before.swap_in_reads);
-    if ((result = perf_samples_add(&run->rates, rate)) != 0 ||
-        (result = perf_samples_add(&run->limits, limit)) != 0 ||
-        (result = perf_samples_add(&run->ratios, rate / limit)) != 0 ||
-        (result = perf_samples_add(&run->runs, pages / requests)) != 0) {
-        failure_set(failure, result, "There is not enough memory.");
-    }
-    return result;
-}
-
-static int report_rows(struct scan_run *run, struct perf_report *report)
-{
-    struct perf_row row = {.test = "scan",
-                           .trap = run->settings->trap_now,
-                           .lanes = run->settings->lanes,
-                           .waiting = perf_waiting(run->settings),
-                           .unit = "MB/s",
-                           .limit = perf_percentile(&run->limits, 50)};
-    snprintf(row.metric, sizeof(row.metric), "cold, sequential");
-    int result = perf_report_spread(report, row, &run->rates);
-    row.limit = (double)NAN;
-    snprintf(row.metric, sizeof(row.metric), "limit: sealed stream, 1 MiB");
-    if (result == 0) {
-        result = perf_report_spread(report, row, &run->limits);
-    }
-    row.unit = "1";
-    snprintf(row.metric, sizeof(row.metric), "scan / limit, round by round");
-    if (result == 0) {
-        result = perf_report_spread(report, row, &run->ratios);
-    }
-    row.unit = "pages";
-    snprintf(row.metric, sizeof(row.metric), "read with a request");
-    result = result == 0 ? perf_report_spread(report, row, &run->runs) : result;
-    return result == 0 ? perf_open_rows(&run->target, run->settings, report) : result;
+    return perf_bulk_add(&run->bulk, rate, limit, pages / requests, failure);
 }
 
 int perf_scan(const struct perf_settings *settings, struct perf_worker *worker,
               struct perf_report *report, struct failure *failure)
 {
+    static const struct perf_bulk_names names = {.test = "scan",
+                                                 .rate = "cold, sequential",
+                                                 .limit = "limit: sealed stream, 1 MiB",
+                                                 .ratio = "scan / limit, round by round",
+                                                 .beside = "read with a request",
+                                                 .beside_unit = "pages"};
     struct scan_run run = {.settings = settings, .worker = worker};
     int result = perf_target_open(settings, &run.target, failure);
     if (result != 0) {
         return result;
     }
     for (size_t round = 0; round < settings->rounds && result == 0; round++) {
+        perf_progress("scan: rounds", round, settings->rounds);
         result = run_round(&run, failure);
     }
-    if (result == 0 && (result = report_rows(&run, report)) != 0) {
+    if (result == 0 && ((result = perf_bulk_report(&run.bulk, settings, &names, report)) != 0 ||
+                        (result = perf_open_rows(&run.target, settings, report)) != 0)) {
         failure_set(failure, result, "There is not enough memory.");
     }
     perf_target_close(&run.target);
-    perf_samples_free(&run.rates);
-    perf_samples_free(&run.limits);
-    perf_samples_free(&run.ratios);
-    perf_samples_free(&run.runs);
+    perf_bulk_free(&run.bulk);
     return result;
 }

@@ -4,8 +4,8 @@
 // after it, and a store in a directory of its own, on the memory file system where there is one (a memory
 // server is what is to be measured, not a disk).
 //
-// The directory is ours alone (mkdtemp, mode 0700). Whatever happens, perf_server_stop() ends the process by its
-// id and removes the directory. If dsmperf itself is killed, dsmd gets SIGTERM by the parent-death signal.
+// The directory is ours alone (mkdtemp, mode 0700). perf_server_stop() ends the process by its id, and a keeper removes the directory
+// then. If dsmperf itself is killed, dsmd is killed by the parent-death signal, and the keeper does the same.
 #include "tools/dsmperf.h"
 
 #include <errno.h>
@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/dsmperf_keeper.h"
+
 enum { READY_TEXT_BYTES = 64, STOP_STEPS = 500, STOP_STEP_MS = 10 };
 
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *walk)
@@ -30,6 +32,20 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
+// Again and again, for as long as a dsmd that was killed is still writing there.
+static void remove_directory(const void *context)
+{
+    static const struct timespec step = {.tv_nsec = STOP_STEP_MS * 1000000L};
+    const struct perf_server *server = context;
+    for (int i = 0; i < STOP_STEPS; i++) {
+        (void)nftw(server->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        if (access(server->directory, F_OK) != 0) {
+            return;
+        }
+        nanosleep(&step, NULL);
+    }
+}
+
 static int make_directory(struct perf_server *server, struct failure *failure)
 {
     const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : getenv("TMPDIR");
@@ -38,10 +54,13 @@ static int make_directory(struct perf_server *server, struct failure *failure)
     if (mkdtemp(server->directory) == NULL) {
         int error = -errno;
         failure_set(failure, error, "No directory could be made at %s.", server->directory);
-        server->directory[0] = '\0';
         return error;
     }
-    return 0;
+    int error = perf_keeper_start(remove_directory, server, &server->keeper, failure);
+    if (error != 0) {
+        remove_directory(server);
+    }
+    return error;
 }
 
 static int make_keys(struct perf_server *server, struct failure *failure)
@@ -67,7 +86,7 @@ static int make_keys(struct perf_server *server, struct failure *failure)
 
 // In the child; returns only on failure.
 static void execute(const char *program, const struct perf_server *server, uint64_t capacity,
-                    const char *spin, int fd)
+                    const char *spin, int fd, pid_t parent)
 {
     char store[320], key[320], authorized[320], size[32], ready[16];
     snprintf(store, sizeof(store), "%s/store", server->directory);
@@ -75,7 +94,10 @@ static void execute(const char *program, const struct perf_server *server, uint6
     snprintf(authorized, sizeof(authorized), "%s/authorized", server->directory);
     snprintf(size, sizeof(size), "%lluM", (unsigned long long)(capacity >> 20));
     snprintf(ready, sizeof(ready), "%d", fd);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(1);
+    }
     fcntl(fd, F_SETFD, 0);
     execl(program, program, "--store", store, "--capacity", size, "--listen", "127.0.0.1:0",
           "--config", "", "--key", key, "--authorized", authorized, "--ready-fd", ready,
@@ -123,9 +145,10 @@ int perf_server_start(const char *program, uint64_t capacity, const char *spin,
         perf_server_stop(server);
         return result;
     }
+    pid_t parent = getpid();
     server->pid = fork();
     if (server->pid == 0) {
-        execute(program, server, capacity, spin, fds[1]);
+        execute(program, server, capacity, spin, fds[1], parent);
         fprintf(stderr, "dsmperf: %s: %s\n", program, strerror(errno));
         _exit(127);
     }
@@ -159,8 +182,5 @@ void perf_server_stop(struct perf_server *server)
         }
         server->pid = -1;
     }
-    if (server->directory[0] != '\0') {
-        nftw(server->directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-        server->directory[0] = '\0';
-    }
+    perf_keeper_stop(&server->keeper);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A memory control group (of the second version where it has memory, else of the first) and a swap file, made for one run. A file
-// that is swapped to cannot be removed, and goes on being swapped to, until somebody says swapoff: so that is said by a
-// process of its own, which does nothing but wait for the end of ours, however that comes, and then takes all away.
+// that is swapped to cannot be removed, and goes on being swapped to, until somebody says swapoff: a keeper does, as soon as this
+// process has ended, however it did. It is there before the file has its size.
 //
 // The swap file is of the whole machine, but only a group whose limit is reached has anything to put there, as long as the machine
 // has memory.
@@ -10,24 +10,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tools/dsmperf_keeper.h"
 
 enum { BLOCK = 1 << 20, SIGNATURE_BYTES = 10, INFO_AT = 1024, REMOVE_STEPS = 200 };
 
 struct perf_swap {
     char file[512], group[256];
     const char *limit_name;
-    bool swapping;
-    pid_t keeper;
-    int alive; // its end of the pipe: the keeper works when all of these are closed
+    struct perf_keeper *keeper;
 };
 
 static int write_text(const char *folder, const char *name, const char *text)
@@ -77,7 +75,6 @@ static int make_group(struct perf_swap *swap, struct failure *failure)
         (void)rmdir(swap->group);
     }
     if (error != 0) {
-        swap->group[0] = '\0';
         return failure_set(failure, error, "no memory control group: %s", strerror(-error));
     }
     return 0;
@@ -109,6 +106,17 @@ static int write_zeros(int fd, uint64_t bytes) // a swap file has no holes
     return error;
 }
 
+static void take_away(const void *context)
+{
+    static const struct timespec step = {.tv_nsec = 50 * 1000000L};
+    const struct perf_swap *swap = context;
+    (void)swapoff(swap->file);
+    (void)unlink(swap->file);
+    for (int i = 0; i < REMOVE_STEPS && rmdir(swap->group) != 0 && errno == EBUSY; i++) {
+        nanosleep(&step, NULL);
+    }
+}
+
 static int start_swapping(const struct perf_settings *settings, struct perf_swap *swap,
                           uint64_t bytes, struct failure *failure)
 {
@@ -116,67 +124,27 @@ static int start_swapping(const struct perf_settings *settings, struct perf_swap
     bytes = (bytes + BLOCK - 1) / BLOCK * BLOCK;
     (void)snprintf(swap->file, sizeof(swap->file), "%s/dsmperf-swap-XXXXXX", folder);
     int fd = mkostemp(swap->file, O_CLOEXEC); // mode 0600
-    int error = fd < 0 ? -errno : write_zeros(fd, bytes);
+    int error = fd < 0 ? -errno : 0;
+    if (error != 0) {
+        return failure_set(failure, error, "no file in %s: %s", folder, strerror(-error));
+    }
+    error = perf_keeper_start(take_away, swap, &swap->keeper, failure);
+    if (error != 0) {
+        take_away(swap);
+        close(fd);
+        return error;
+    }
+    error = write_zeros(fd, bytes);
     if (error == 0) {
         error = write_header(fd, bytes);
     }
-    if (fd >= 0) {
-        close(fd);
-    } else {
-        swap->file[0] = '\0';
-    }
-    if (error == 0) {
-        error = swapon(swap->file, 0) == 0 ? 0 : -errno;
-        swap->swapping = error == 0;
+    close(fd);
+    if (error == 0 && swapon(swap->file, 0) != 0) {
+        error = -errno;
     }
     return error == 0 ? 0
                       : failure_set(failure, error, "no swapping to a file in %s: %s", folder,
                                     strerror(-error));
-}
-
-static void take_away(const struct perf_swap *swap)
-{
-    static const struct timespec step = {.tv_nsec = 50 * 1000000L};
-    if (swap->swapping) {
-        (void)swapoff(swap->file);
-    }
-    if (swap->file[0] != '\0') {
-        (void)unlink(swap->file);
-    }
-    for (int i = 0;
-         i < REMOVE_STEPS && swap->group[0] != '\0' && rmdir(swap->group) != 0 && errno == EBUSY;
-         i++) {
-        nanosleep(&step, NULL);
-    }
-}
-
-static _Noreturn void keep(const struct perf_swap *swap, int end)
-{
-    char byte;
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, NULL);
-    (void)setsid();
-    while (read(end, &byte, 1) < 0 && errno == EINTR) {
-    }
-    take_away(swap);
-    _exit(0);
-}
-
-static int start_keeper(struct perf_swap *swap, struct failure *failure)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        return failure_set(failure, -errno, "no pipe: %s", strerror(errno));
-    }
-    swap->keeper = fork();
-    if (swap->keeper == 0) {
-        close(ends[1]);
-        keep(swap, ends[0]);
-    }
-    close(ends[0]);
-    swap->alive = ends[1];
-    return swap->keeper > 0 ? 0 : failure_set(failure, -errno, "no process: %s", strerror(errno));
 }
 
 int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
@@ -189,20 +157,13 @@ int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
     if (swap == NULL) {
         return failure_set(failure, -ENOMEM, "there is not enough memory");
     }
-    swap->alive = -1;
     int error = make_group(swap, failure);
-    if (error == 0) {
-        error = start_swapping(settings, swap, swap_bytes, failure);
-    }
-    if (error == 0) {
-        error = start_keeper(swap, failure);
+    if (error == 0 && (error = start_swapping(settings, swap, swap_bytes, failure)) != 0 &&
+        swap->keeper == NULL) {
+        (void)rmdir(swap->group);
     }
     if (error != 0) {
-        take_away(swap);
-        if (swap->alive >= 0) {
-            close(swap->alive);
-        }
-        free(swap);
+        perf_swap_destroy(&swap);
         return error;
     }
     *created = swap;
@@ -227,8 +188,7 @@ void perf_swap_destroy(struct perf_swap **destroyed)
     if (swap == NULL) {
         return;
     }
-    close(swap->alive);
-    (void)waitpid(swap->keeper, NULL, 0);
+    perf_keeper_stop(&swap->keeper);
     free(swap);
     *destroyed = NULL;
 }

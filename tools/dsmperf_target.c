@@ -141,11 +141,8 @@ static int absent_page(const struct perf_target *target, uint64_t *random, uint6
 {
     dsm_page_info info;
     int result;
-    do { // xorshift64
-        *random ^= *random << 13;
-        *random ^= *random >> 7;
-        *random ^= *random << 17;
-        *page = (*random >> 16) % target->pages;
+    do {
+        *page = (perf_random(random) >> 16) % target->pages;
         result = dsm_page_state(target->segment, *page, &info);
     } while (result == 0 && info.resident);
     return result;

@@ -128,11 +128,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
 static uint32_t absent_page(struct perf_trap *trap)
 {
     uint32_t page;
-    do { // xorshift64
-        trap->random ^= trap->random << 13;
-        trap->random ^= trap->random >> 7;
-        trap->random ^= trap->random << 17;
-        page = (uint32_t)(trap->random >> 32) % REGION_PAGES;
+    do {
+        page = (uint32_t)(perf_random(&trap->random) >> 32) % REGION_PAGES;
     } while (trap->cache->in[page] != 0);
     return page;
 }

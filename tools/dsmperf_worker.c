@@ -8,10 +8,10 @@
 // A question goes over a socket pair, and the answer is a result, a count and that many doubles. The worker
 // ends at the end of the connection, however the asking process ended.
 #include "tools/dsmperf.h"
+#include "tools/dsmperf_net.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,34 +25,6 @@ struct reply {
     int32_t result;
     uint32_t count;
 };
-
-static int transfer_out(int fd, const void *from, size_t bytes)
-{
-    const char *at = from;
-    while (bytes > 0) {
-        ssize_t sent = send(fd, at, bytes, MSG_NOSIGNAL);
-        if (sent < 0) {
-            return -errno;
-        }
-        at += sent;
-        bytes -= (size_t)sent;
-    }
-    return 0;
-}
-
-static int transfer_in(int fd, void *to, size_t bytes)
-{
-    char *at = to;
-    while (bytes > 0) {
-        ssize_t got = recv(fd, at, bytes, 0);
-        if (got <= 0) {
-            return got == 0 ? -ECONNRESET : -errno;
-        }
-        at += got;
-        bytes -= (size_t)got;
-    }
-    return 0;
-}
 
 static int measure(struct perf_wire *wire, struct perf_trap *trap,
                    const struct perf_question *question, struct perf_samples *samples)
@@ -74,12 +46,12 @@ static int measure(struct perf_wire *wire, struct perf_trap *trap,
 static int serve(int fd, struct perf_wire *wire, struct perf_trap *trap)
 {
     struct perf_question question;
-    while (transfer_in(fd, &question, sizeof(question)) == 0) {
+    while (perf_net_receive(fd, &question, sizeof(question), 0) == 0) {
         struct perf_samples samples = {0};
         struct reply reply = {measure(wire, trap, &question, &samples), (uint32_t)samples.count};
-        int result = transfer_out(fd, &reply, sizeof(reply));
+        int result = perf_net_send(fd, &reply, sizeof(reply));
         if (result == 0) {
-            result = transfer_out(fd, samples.values, samples.count * sizeof(*samples.values));
+            result = perf_net_send(fd, samples.values, samples.count * sizeof(*samples.values));
         }
         perf_samples_free(&samples);
         if (result != 0) {
@@ -98,7 +70,7 @@ static int run_worker(int fd)
         result = perf_trap_create(&trap);
     }
     struct reply ready = {result, 0};
-    if (transfer_out(fd, &ready, sizeof(ready)) == 0 && result == 0) {
+    if (perf_net_send(fd, &ready, sizeof(ready)) == 0 && result == 0) {
         result = serve(fd, wire, trap);
     }
     perf_trap_destroy(&trap);
@@ -127,7 +99,7 @@ int perf_worker_start(struct perf_worker **started)
     close(fds[1]);
     struct reply ready = {0};
     if (result == 0) {
-        result = transfer_in(worker->fd, &ready, sizeof(ready));
+        result = perf_net_receive(worker->fd, &ready, sizeof(ready), 0);
     }
     if (result == 0) {
         result = ready.result;
@@ -144,13 +116,13 @@ int perf_worker_ask(struct perf_worker *worker, const struct perf_question *ques
                     struct perf_samples *samples)
 {
     struct reply reply;
-    int result = transfer_out(worker->fd, question, sizeof(*question));
+    int result = perf_net_send(worker->fd, question, sizeof(*question));
     if (result == 0) {
-        result = transfer_in(worker->fd, &reply, sizeof(reply));
+        result = perf_net_receive(worker->fd, &reply, sizeof(reply), 0);
     }
     for (uint32_t i = 0; result == 0 && i < reply.count; i++) {
         double value;
-        result = transfer_in(worker->fd, &value, sizeof(value));
+        result = perf_net_receive(worker->fd, &value, sizeof(value), 0);
         if (result == 0) {
             result = perf_samples_add(samples, value);
         }

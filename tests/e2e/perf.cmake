@@ -11,9 +11,13 @@ function(add_perf_test name) # add_perf_test(name subcommand [option...])
     LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
 endfunction()
 
+add_test(NAME e2e.perf.killed COMMAND ${perf_folder}/perf_killed.sh)
+set_tests_properties(e2e.perf.killed PROPERTIES
+  LABELS "e2e;plain-only" TIMEOUT 200 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
+
 add_perf_test(limit limit)
-add_perf_test(fault.mprotect fault --trap mprotect)
-add_perf_test(fault.uffd fault --trap uffd --write)
+add_perf_test(fault.mprotect fault --trap mprotect --disk-size 16)
+add_perf_test(fault.uffd fault --trap uffd --write --disk-size 16)
 add_perf_test(scan scan)
 add_perf_test(clean clean)
 add_perf_test(threads threads --most 2 --window 20)
