@@ -123,6 +123,10 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
         }
         // What was killed is undefined, whatever was stored into it before.
         uint32_t clear = unbacked && (s->flags & DSM_KILL) != 0 ? PAGE_CHANGED | PAGE_DEFINED : 0;
+        // Asked for to be stored into, it is changed, also where it became read-only meanwhile and is not opened for that.
+        if ((s->flags & DSM_WRITE) != 0 && !segment->frozen) {
+            set |= PAGE_DIRTY | PAGE_CHANGED;
+        }
         page_set(&segment->table, entry, set, PAGE_REQUESTED | clear);
     }
     for (uint64_t i = 0; i < count;) {

@@ -281,6 +281,35 @@ static void a_sleep_for_a_frame_is_counted_once(void **state)
     rig_stop();
 }
 
+static void *fetch_third_for_stores(void *argument)
+{
+    struct worker *w = argument;
+    w->errors += rig_swap_in(3, 1, DSM_WRITE) != 0;
+    return NULL;
+}
+
+// The two calls overlap, and both succeed: the page was fetched to be changed, then it became read-only.
+static void read_only_meanwhile(void **state)
+{
+    (void)state;
+    struct segment *segment = &rig.segments[0];
+    uint64_t failed;
+    rig_start(&(struct rig_options){0});
+    atomic_store(&rig.hold, 1);
+    struct worker fetcher = {0};
+    assert_int_equal(pthread_create(&fetcher.thread, NULL, fetch_third_for_stores, &fetcher), 0);
+    rig_await(&rig.held, 1);
+    assert_int_equal(pager_protect(segment, 3, 1, true, &failed), 0);
+    rig_release(&rig.hold);
+    (void)pthread_join(fetcher.thread, NULL);
+    assert_int_equal(fetcher.errors, 0);
+    assert_int_equal(protection_of(rig_entry(3)), TRAP_READ);
+    assert_true(rig_has(3, PAGE_READ_ONLY | PAGE_DIRTY | PAGE_CHANGED));
+    assert_int_equal(pager_protect(segment, 3, 1, false, &failed), 0);
+    assert_int_equal(rig_clean(3, 1), 0);
+    rig_stop();
+}
+
 // What is seen after a kill stays: a store that came before it is gone for good, one that came after it is kept.
 static void stores_during_kills(void **state)
 {
@@ -425,7 +454,7 @@ int main(void)
         TEST(a_run_of_ten_buffers),        TEST(stores_during_cleans),
         TEST(a_store_waits_for_the_clean), TEST(a_sleep_for_a_frame_is_counted_once),
         TEST(stores_during_kills),         TEST(a_late_worker_marks_what_it_opens),
-        TEST(self_verifying_pages),
+        TEST(read_only_meanwhile),         TEST(self_verifying_pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
