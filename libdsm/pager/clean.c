@@ -443,8 +443,8 @@ int clean_end(struct clean_run *run)
     return run->error;
 }
 
-int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                 int64_t deadline)
+void clean_victim_send(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                       struct backing_run *run, int64_t deadline)
 {
     struct segment *segment = victim.segment;
     struct clean_run one = {.segment = segment, .base = victim.page, .count = 1};
@@ -456,14 +456,21 @@ int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim v
         .count = 1,
         .contents = segment->view.contents + (victim.page << segment->page_shift),
     };
-    struct backing_run run;
-    (void)backing_break(&segment->placement, &whole, &run);
-    lane = backing_lane_to(lane, run.store);
-    backing_write_send(lane, &run, deadline);
-    int error = backing_write_receive(lane, &run, deadline);
+    (void)backing_break(&segment->placement, &whole, run);
+    backing_write_send(backing_lane_to(lane, run->store), run, deadline);
+}
+
+int clean_victim_receive(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                         struct backing_run *run, int64_t deadline)
+{
+    struct segment *segment = victim.segment;
+    int error = backing_write_receive(backing_lane_to(lane, run->store), run, deadline);
+    if (error == -EINPROGRESS) {
+        return error;
+    }
     if (probe_clean_run_on()) {
-        probe_clean_run(segment->number, run.page, run.done, run.done,
-                        (u64)(sync_now() - run.begun), error, run.store);
+        probe_clean_run(segment->number, run->page, run->done, run->done,
+                        (u64)(sync_now() - run->begun), error, run->store);
     }
     lock_acquire(&pager->lock);
     page_set(&segment->table, page_at(&segment->table, victim.page), error != 0 ? PAGE_DIRTY : 0,

@@ -224,6 +224,10 @@ struct swap {
     struct backing_run runs[LIMIT_RUN_PIECES]; // physical ones, under way
     uint32_t run_count, run_next;
     bool unfinished; // the lane's patience ended before the answer was in
+    // no_wait: a dirty victim, in WRITING, whose write leaves just before the run; the touched page has its memory from it.
+    struct victim victim;
+    struct backing_run victim_run;
+    enum { VICTIM_NONE, VICTIM_TO_SEND, VICTIM_SENT } victim_state;
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
     _Atomic uint32_t *wake; // the demanded page's word, once the lock is free
@@ -287,9 +291,12 @@ int pager_clean(struct clean *clean);
 // end waits for the answer. segment and lane are the caller's to set. Ends in the order of begins.
 bool clean_begin(struct clean_run *run, uint64_t page, uint64_t end);
 int clean_end(struct clean_run *run);
-// Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in.
-int clean_victim(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                 int64_t deadline);
+// Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in. receive: -EINPROGRESS where the
+// lane's patience ended, nothing done; then once more.
+void clean_victim_send(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                       struct backing_run *run, int64_t deadline);
+int clean_victim_receive(struct pager *pager, struct backing_lane *lane, struct victim victim,
+                         struct backing_run *run, int64_t deadline);
 
 // ---- data_state.c ----
 struct data_change {

@@ -118,6 +118,12 @@ static bool room_to_spare(const struct swap *s)
            frames_free(s->pager) >= s->segment->page_bytes + kept;
 }
 
+// no_wait: the victim's write and the read leave together, so its frame must do.
+static bool gives_enough(const struct swap *s, struct victim victim)
+{
+    return s->lane != NULL && s->count == 0 && victim.segment->page_bytes >= s->segment->page_bytes;
+}
+
 // The page is not in: memory for it, and what it needs.
 static struct step absent(struct swap *s, struct page_entry *entry, enum page_state state)
 {
@@ -155,8 +161,12 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         step.outcome = IN_FAR_ENOUGH;
         return step;
     }
-    if (step.dirty && (s->lane == NULL || s->no_wait)) {
-        step.outcome = s->no_wait ? IN_NO_IO : IN_NEED_LANE;
+    if (step.dirty && s->no_wait && !(read && gives_enough(s, step.victim))) {
+        step.outcome = IN_NO_IO;
+        return step;
+    }
+    if (step.dirty && s->lane == NULL) {
+        step.outcome = IN_NEED_LANE;
         return step;
     }
     if ((s->flags & DSM_PIN) != 0) {
@@ -238,8 +248,7 @@ static void page_back_without_frame(struct swap *s, int error)
 static void victim_back(struct swap *s, struct victim victim)
 {
     lock_acquire(&s->pager->lock);
-    page_move(&victim.segment->table, victim.page, PAGE_RESIDENT);
-    page_wake(&victim.segment->table, page_at(&victim.segment->table, victim.page));
+    swap_victim_in(victim);
     lock_release(&s->pager->lock);
 }
 
@@ -248,7 +257,9 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
 {
     (void)hint; // a wire has no arm to move
     int64_t begun = sync_now();
-    int error = clean_victim(s->pager, s->lane, step->victim, s->deadline);
+    struct backing_run run;
+    clean_victim_send(s->pager, s->lane, step->victim, &run, s->deadline);
+    int error = clean_victim_receive(s->pager, s->lane, step->victim, &run, s->deadline);
     s->waited_ns += (uint64_t)(sync_now() - begun);
     laundry_wake(s->pager);
     if (error != 0) {
@@ -263,22 +274,9 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
     }
     SWAP_ADD(s, dirty_victims, 1);
     lock_acquire(&s->pager->lock);
-    struct victim another;
-    bool all_failed = false;
-    bool taken = !page_has(page_at(&step->victim.segment->table, step->victim.page), PAGE_DIRTY) &&
-                 frames_take_victim(s->pager, &s->claims, step->victim);
-    if (!taken) { // it cannot be closed
-        frames_note_failed(&s->claims, step->victim, -ENOMEM);
-        page_move(&step->victim.segment->table, step->victim.page, PAGE_RESIDENT);
-        page_wake(&step->victim.segment->table,
-                  page_at(&step->victim.segment->table, step->victim.page));
-    }
-    enum claim claim =
-        taken ? frames_claim(s->pager, &s->claims, s->segment->page_bytes, &another, &all_failed)
-              : CLAIM_NONE;
+    bool claimed = swap_claim_victim(s, step->victim);
     lock_release(&s->pager->lock);
-    if (claim !=
-        CLAIM_DONE) { // a smaller victim than the page: once more, with what it gave as credit
+    if (!claimed) { // a smaller victim than the page: once more, with what it gave as credit
         page_back_without_frame(s, 0);
         return false;
     }
@@ -306,6 +304,12 @@ static uint32_t buffer_pages(const struct swap *s)
 static bool take_read(struct swap *s, const struct step *step)
 {
     SWAP_ADD(s, reads, 1);
+    if (step->dirty && s->no_wait) {
+        s->victim = step->victim;
+        s->victim_state = VICTIM_TO_SEND;
+        append(s);
+        return true;
+    }
     if (s->skipping || step->dirty || s->count == buffer_pages(s) ||
         placement_full(&s->segment->placement, s->page, s->pieces)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);

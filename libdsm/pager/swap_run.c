@@ -277,9 +277,83 @@ void swap_tell_request(const struct swap *s, const struct backing_run *run)
                                   : 1);
 }
 
+// ---- a victim's write, under way with the run ----
+
+void swap_victim_in(struct victim victim)
+{
+    page_move(&victim.segment->table, victim.page, PAGE_RESIDENT);
+    page_wake(&victim.segment->table, page_at(&victim.segment->table, victim.page));
+}
+
+bool swap_claim_victim(struct swap *s, struct victim victim)
+{
+    struct victim another;
+    bool all_failed = false;
+    if (page_has(page_at(&victim.segment->table, victim.page), PAGE_DIRTY) ||
+        !frames_take_victim(s->pager, &s->claims, victim)) { // it cannot be closed
+        frames_note_failed(&s->claims, victim, -ENOMEM);
+        swap_victim_in(victim);
+        return false;
+    }
+    return frames_claim(s->pager, &s->claims, s->segment->page_bytes, &another, &all_failed) ==
+           CLAIM_DONE;
+}
+
+static void send_victim(struct swap *s)
+{
+    if (s->victim_state == VICTIM_TO_SEND) {
+        s->victim_state = VICTIM_SENT;
+        clean_victim_send(s->pager, s->lane, s->victim, &s->victim_run, s->deadline);
+    }
+}
+
+// There is no memory for what is on its way: nobody takes the answers, and the page is asked for again, of a worker.
+static void forgo_runs(struct swap *s)
+{
+    for (uint32_t i = 0; i < s->run_count; i++) {
+        backing_lane_down(backing_lane_to(s->lane, s->runs[i].store));
+    }
+    swap_give_back(s, s->base, s->count, 0);
+    s->claims.credit -= s->segment->page_bytes; // the touched page had none yet
+    s->run_next = s->run_count;
+    swap_fail(s, -EAGAIN, s->segment, s->demand);
+}
+
+// True: its frame is the run's, or there was none.
+static bool take_victim(struct swap *s)
+{
+    if (s->victim_state != VICTIM_SENT) {
+        return true;
+    }
+    int error = clean_victim_receive(s->pager, s->lane, s->victim, &s->victim_run, s->deadline);
+    if (error == -EINPROGRESS) {
+        s->unfinished = true;
+        return false;
+    }
+    s->victim_state = VICTIM_NONE;
+    laundry_wake(s->pager);
+    lock_acquire(&s->pager->lock);
+    bool claimed = error == 0 && swap_claim_victim(s, s->victim);
+    if (error != 0) {
+        swap_victim_in(s->victim);
+    }
+    lock_release(&s->pager->lock);
+    SWAP_ADD(s, dirty_victims, error == 0);
+    SWAP_ADD(s, failed_to_clean_victims, error != 0);
+    if (!claimed) {
+        forgo_runs(s);
+    } else {
+        frames_discard(s->pager, &s->claims);
+    }
+    return claimed;
+}
+
 // In the order of their pages, so the lowest failed page is named, and what other stores have of the pages after it is in.
 void swap_take_in_runs(struct swap *s)
 {
+    if (!take_victim(s) && s->unfinished) {
+        return;
+    }
     for (; s->run_next < s->run_count; s->run_next++) {
         bool last = s->run_next + 1 == s->run_count;
         uint64_t end = last ? s->base + s->count : s->runs[s->run_next + 1].page;
@@ -304,6 +378,7 @@ void swap_flush(struct swap *s, uint64_t hint)
     s->run_next = 0;
     SWAP_ADD(s, virtual_runs, 1);
     SWAP_ADD(s, physical_runs, n);
+    send_victim(s);
     for (uint32_t i = 0; i < n; i++) {
         struct backing_lane *lane = backing_lane_to(s->lane, s->runs[i].store);
         time_demand(s, lane, &s->runs[i]);

@@ -24,6 +24,10 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
 void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page
 // Not under the lock. The pages did not come; error (or 0) is left for their waiters.
 void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error);
+// (L) A victim that was to be written is in memory as before; it is written, and the page in hand has its memory from it: false
+// when it cannot be closed, or does not suffice.
+void swap_victim_in(struct victim victim);
+bool swap_claim_victim(struct swap *s, struct victim victim);
 void swap_fail(struct swap *s, int error, struct segment *segment,
                uint64_t page); // keeps the first
 // Sends the run that was built up, makes room while it is on its way, and takes it in. Not under the lock.

@@ -17,6 +17,9 @@ if(TARGET dsm_core)
     add_test(NAME unit.${part}.direct COMMAND unit_${part})
     set_tests_properties(unit.${part}.direct PROPERTIES TIMEOUT 200 ENVIRONMENT DSM_DIRECT=on)
   endforeach()
+  add_unit_test(pager_direct SOURCES ${CMAKE_CURRENT_LIST_DIR}/pager_direct.c
+                ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
+                LIBRARIES dsm_core)
   # Several stores, by Cedar's name for what they try.
   add_executable(vm_placement ${CMAKE_CURRENT_LIST_DIR}/pager_placement.c
                  ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c)

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Threads that fetch for themselves where memory is full of changed pages: the victim's write and the read leave together, on one
+// lane, whoever takes the answers. Nobody is asked for it: the queue of faults stays empty.
+#include "tests/unit/pager_rig.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { FRAMES = 4, PAGE = 8 };
+
+static void start(void)
+{
+    rig_start(&(struct rig_options){.cache_pages = FRAMES});
+    for (uint64_t page = 0; page < FRAMES; page++) {
+        rig_store(page, page + 100);
+    }
+    rig_age(0, FRAMES); // in this order
+    rig_reset();
+}
+
+static uint32_t queued(void)
+{
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&rig.pager.lock);
+    uint32_t so_far = rig.pager.queue_head + rig.pager.queue_count;
+    lock_release(&rig.pager.lock);
+    sync_restore_signals(mask);
+    return so_far;
+}
+
+static void *touch(void *none)
+{
+    (void)none;
+    rig_expect_page(PAGE, PAGE + 1);
+    return NULL;
+}
+
+static void expect_all(void)
+{
+    for (uint64_t page = 0; page < FRAMES; page++) {
+        rig_expect_page(page, page + 100);
+    }
+    rig_expect_page(PAGE, PAGE + 1);
+}
+
+static void a_thread_writes_its_victim_itself(void **state)
+{
+    (void)state;
+    start();
+    uint32_t before = queued();
+    (void)touch(NULL);
+    assert_int_equal(queued(), before);
+    rig_expect_io("W0+1 R8+1");
+    rig_expect_stored(0, 100);
+    assert_int_equal(rig_state(0), PAGE_BACKING);
+    assert_int_equal(STAT_GET(&rig.stat, victims_dirty), 1);
+    expect_all();
+    rig_stop();
+}
+
+// Both requests are on their way before the first answer is in; the lane's thread takes what is late.
+static void a_late_answer_is_taken_by_the_lanes_thread(void **state)
+{
+    (void)state;
+    start();
+    pthread_t thread;
+    uint32_t sent = atomic_load(&rig.sent);
+    atomic_store(&rig.hold, 1);
+    assert_int_equal(pthread_create(&thread, NULL, touch, NULL), 0);
+    rig_await(&rig.sent, sent + 2);
+    (void)usleep(2 * PAGER_DIRECT_MS * 1000); // it sleeps by now
+    assert_int_equal(rig_state(0), PAGE_WRITING);
+    assert_int_equal(rig_state(PAGE), PAGE_READING);
+    rig_release(&rig.hold);
+    (void)pthread_join(thread, NULL);
+    rig_expect_io("W0+1 R8+1");
+    expect_all();
+    rig_stop();
+}
+
+// The victim's write fails: it keeps its page and its mark, and another one goes.
+static void a_victim_that_cannot_be_written(void **state)
+{
+    (void)state;
+    for (int late = 0; late < 2; late++) {
+        start();
+        pthread_t thread;
+        uint32_t sent = atomic_load(&rig.sent);
+        rig.fail_write = 0;
+        atomic_store(&rig.hold, (uint32_t)late);
+        assert_int_equal(pthread_create(&thread, NULL, touch, NULL), 0);
+        rig_await(&rig.sent, sent + 2);
+        (void)usleep((useconds_t)late * 2 * PAGER_DIRECT_MS * 1000);
+        rig_release(&rig.hold);
+        (void)pthread_join(thread, NULL);
+        assert_int_equal(rig_state(PAGE), PAGE_RESIDENT);
+        assert_int_equal(STAT_GET(&rig.stat, swap_in_failed_to_clean_victims), 1);
+        assert_int_equal(STAT_GET(&rig.stat, faults_failed), 0);
+        expect_all();
+        rig_check_failed();
+        rig_stop();
+    }
+}
+
+// A page that is larger than its victim needs more than one: that takes a worker.
+static void pages_of_different_sizes(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = FRAMES});
+    rig.options.page_bytes = 2 * RIG_PAGE;
+    rig_attach(1);
+    rig.options.page_bytes = RIG_PAGE;
+    for (uint64_t page = 0; page < FRAMES; page++) {
+        rig_store(page, page + 100);
+    }
+    uint32_t before = queued();
+    (void)*(volatile uint8_t *)rig.segments[1].view.base;
+    assert_int_equal(queued(), before + 1);
+    assert_int_equal(STAT_GET(&rig.stat, victims_dirty), 2);
+    (void)*(volatile uint8_t *)rig_at(0);
+    rig_stop();
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
+
+int main(void)
+{
+    (void)setenv("DSM_DIRECT", "on", 1);
+    const struct CMUnitTest tests[] = {
+        TEST(a_thread_writes_its_victim_itself),
+        TEST(a_late_answer_is_taken_by_the_lanes_thread),
+        TEST(a_victim_that_cannot_be_written),
+        TEST(pages_of_different_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
