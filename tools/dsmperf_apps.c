@@ -5,8 +5,10 @@
 // same share, so that the kernel swaps the rest to a file on the local disk. They take turns, in every round. What is compared is
 // the time of a program's work, without making and verifying its data, as a slow-down against all-local of the same round.
 //
-// A group's limit is for all of a process. What the process had of its own beside its data when all was local is added to it, and 1
-// MiB for the kernel's tables: the cache's limit is for data alone, too.
+// Both have the same local memory in all. A cache's limit is for pages of data alone; a group's is for all that a process has, and the kernel for
+// it. So the program on remote memory runs in a group, too, without a limit, and the most that it had there (the cache, libdsm's own
+// memory, page tables) is the limit of the one that swaps. What libdsm needs beside the cache hardly grows with it: with little
+// data it is a good part of the whole, which then is the kernel's to use for data.
 //
 // The programs verify their results in each run; one that does not is an error, but where the kernel killed it for want of memory: that
 // share then has no figure, and the row says why.
@@ -20,12 +22,13 @@
 #include "tools/dsmperf_run.h"
 #include "tools/dsmperf_target.h"
 
-enum { APPS = 5, SHARES_MOST = 8, DATA_PART = 4, TEXTS = 4, KERNEL_BYTES = 1 << 20 };
+enum { APPS = 5, SHARES_MOST = 8, DATA_PART = 4, TEXTS = 4 };
 static const char *const names[APPS] = {"gups", "stream", "bfs", "pagerank", "sort"};
 
 struct share {
     double percent;
     struct perf_samples remote, swapped; // slow-downs, one of each round
+    struct perf_samples memory;          // MiB that the remote one had, and the swapped one may
     char why_not[128];                   // swapped has none
 };
 struct app {
@@ -154,33 +157,52 @@ static void show_progress(struct apps_run *run, const char *name)
     perf_progress(what, run->runs_done++, run->runs);
 }
 
-static int run_remote(struct apps_run *run, struct app *app, struct share *share, uint64_t data,
-                      double local)
+static void set_cache(char cache[32], const struct perf_run *base, const struct share *share)
+{
+    (void)snprintf(cache, 32, "%llu",
+                   (unsigned long long)((double)base->data_bytes * share->percent / 100));
+}
+
+static int run_remote(struct apps_run *run, struct app *app, struct share *share,
+                      const struct perf_run *base, uint64_t *peak)
 {
     char cache[32];
-    (void)snprintf(cache, sizeof(cache), "%llu",
-                   (unsigned long long)((double)data * share->percent / 100));
-    struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL};
+    struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL,
+                           .swap = run->swap};
+    set_cache(cache, base, share);
     add_arguments(&one, app, cache, false);
     show_progress(run, app->name);
-    int result = perf_run(&one, run->failure);
-    return result == 0 ? perf_samples_add(&share->remote, one.seconds / local) : result;
+    int result = run->swap == NULL ? 0 : perf_swap_limit(run->swap, 0);
+    if (result == 0) {
+        result = perf_run(&one, run->failure);
+    } else {
+        failure_set(run->failure, result, "No new control group: %s", strerror(-result));
+    }
+    if (result == 0) {
+        result = perf_samples_add(&share->remote, one.seconds / base->seconds);
+    }
+    if (result == 0 && run->swap != NULL) {
+        result = perf_swap_peak(run->swap, peak);
+        result = result == 0 ? perf_samples_add(&share->memory, (double)*peak / 0x1p20)
+                             : failure_set(run->failure, result, "The group tells no peak: %s",
+                                           strerror(-result));
+    }
+    return result;
 }
 
 static int run_swapped(struct apps_run *run, struct app *app, struct share *share,
-                       const struct perf_run *base, double local)
+                       const struct perf_run *base, uint64_t limit)
 {
+    char cache[32];
     struct failure failure = {.text = ""};
     struct perf_run one = {.swap = run->swap};
     if (run->swap == NULL || share->why_not[0] != '\0') {
         return 0;
     }
-    double data = (double)base->data_bytes * share->percent / 100;
-    char cache[32];
-    (void)snprintf(cache, sizeof(cache), "%llu", (unsigned long long)data);
+    set_cache(cache, base, share);
     add_arguments(&one, app, cache, true);
     show_progress(run, app->name);
-    int result = perf_swap_limit(run->swap, (uint64_t)data + base->beside_bytes + KERNEL_BYTES);
+    int result = perf_swap_limit(run->swap, limit);
     if (result != 0) {
         failure_set(&failure, result, "the group takes no limit: %s", strerror(-result));
     } else {
@@ -190,7 +212,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
         (void)snprintf(share->why_not, sizeof(share->why_not), "%.127s", failure.text);
         return 0;
     }
-    return perf_samples_add(&share->swapped, one.seconds / local);
+    return perf_samples_add(&share->swapped, one.seconds / base->seconds);
 }
 
 static int run_app(struct apps_run *run, struct app *app)
@@ -203,9 +225,10 @@ static int run_app(struct apps_run *run, struct app *app)
         result = perf_samples_add(&app->local, base.seconds);
     }
     for (size_t i = 0; i < run->share_count && result == 0; i++) {
-        result = run_remote(run, app, &app->shares[i], base.data_bytes, base.seconds);
+        uint64_t peak = 0;
+        result = run_remote(run, app, &app->shares[i], &base, &peak);
         if (result == 0) {
-            result = run_swapped(run, app, &app->shares[i], &base, base.seconds);
+            result = run_swapped(run, app, &app->shares[i], &base, peak);
         }
     }
     return result;
@@ -234,6 +257,10 @@ static int report_share(const struct apps_run *run, struct app *app, struct shar
         result = share->swapped.count > 0
                      ? perf_report_spread(report, row, &share->swapped)
                      : perf_report_why_not(report, row, metric, share->why_not);
+        (void)snprintf(row.metric, sizeof(row.metric), "%s, memory of either, %g %% local",
+                       app->name, share->percent);
+        row.unit = "MiB";
+        result = result == 0 ? perf_report_spread(report, row, &share->memory) : result;
     }
     return result;
 }
@@ -333,6 +360,7 @@ int perf_apps(const struct perf_settings *settings, struct perf_worker *worker,
         for (size_t k = 0; k < SHARES_MOST; k++) {
             perf_samples_free(&run->apps[i].shares[k].remote);
             perf_samples_free(&run->apps[i].shares[k].swapped);
+            perf_samples_free(&run->apps[i].shares[k].memory);
         }
     }
     free(run);

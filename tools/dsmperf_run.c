@@ -86,7 +86,6 @@ int perf_run(struct perf_run *run, struct failure *failure)
     int ends[2];
     int status = 0;
     double bytes = 0;
-    double beside = 0;
     int errors = memfd_create("errors", MFD_CLOEXEC);
     if (errors < 0 || pipe2(ends, O_CLOEXEC) != 0) {
         return failure_set(failure, -errno, "No pipe could be made.");
@@ -104,13 +103,12 @@ int perf_run(struct perf_run *run, struct failure *failure)
     } else if (status != 0) {
         result = ended_badly(run, status, errors, failure);
     } else if (!number(text, "work_seconds", &run->seconds) ||
-               !number(text, "segment_bytes", &bytes) || !number(text, "beside_bytes", &beside)) {
+               !number(text, "segment_bytes", &bytes)) {
         result = failure_set(failure, -EPROTO, "%s says nothing of its time.", run->arguments[0]);
     }
     close(errors);
     if (result == 0) {
         run->data_bytes = (uint64_t)bytes;
-        run->beside_bytes = (uint64_t)beside;
     }
     return result;
 }

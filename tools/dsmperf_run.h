@@ -13,7 +13,7 @@ struct perf_run {
     const struct perf_server *server;          // NULL: the environment's
     const struct perf_swap *swap;              // the group that it runs in; NULL: none
     double seconds;                            // of its work
-    uint64_t data_bytes, beside_bytes;         // of its arrays; else in memory, of its own
+    uint64_t data_bytes;                       // of its arrays
 };
 // 0, or -errno with a sentence: it must end well, and have verified its results.
 int perf_run(struct perf_run *run, struct failure *failure);

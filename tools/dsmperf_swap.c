@@ -24,7 +24,7 @@ enum { BLOCK = 1 << 20, SIGNATURE_BYTES = 10, INFO_AT = 1024, REMOVE_STEPS = 200
 
 struct perf_swap {
     char file[512], group[256];
-    const char *limit_name;
+    const char *limit_name, *peak_name;
     struct perf_keeper *keeper;
 };
 
@@ -59,9 +59,11 @@ static int make_group(struct perf_swap *swap, struct failure *failure)
     static const char first[] = "/sys/fs/cgroup/memory";
     const char *parent = first;
     swap->limit_name = "memory.limit_in_bytes";
+    swap->peak_name = "memory.max_usage_in_bytes";
     if (names_memory("/sys/fs/cgroup/cgroup.controllers")) {
         parent = second;
         swap->limit_name = "memory.max";
+        swap->peak_name = "memory.peak";
         if (!names_memory("/sys/fs/cgroup/cgroup.subtree_control")) {
             (void)write_text(second, "cgroup.subtree_control", "+memory");
         }
@@ -173,8 +175,26 @@ int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
 int perf_swap_limit(const struct perf_swap *swap, uint64_t bytes)
 {
     char text[32];
+    if (rmdir(swap->group) != 0 || mkdir(swap->group, 0755) != 0) {
+        return -errno;
+    }
     (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-    return write_text(swap->group, swap->limit_name, text);
+    return bytes == 0 ? 0 : write_text(swap->group, swap->limit_name, text);
+}
+
+int perf_swap_peak(const struct perf_swap *swap, uint64_t *bytes)
+{
+    char path[320];
+    char text[32] = "";
+    (void)snprintf(path, sizeof(path), "%s/%s", swap->group, swap->peak_name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    ssize_t got = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    *bytes = got > 0 ? strtoull(text, NULL, 10) : 0;
+    return *bytes > 0 ? 0 : -EIO;
 }
 
 int perf_swap_enter(const struct perf_swap *swap)

@@ -10,8 +10,11 @@ struct perf_swap;
 // As root. -errno with a sentence that says what this machine does not allow.
 int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
                      struct perf_swap **swap, struct failure *failure);
-int perf_swap_limit(const struct perf_swap *swap, uint64_t bytes); // for the group's memory
-int perf_swap_enter(const struct perf_swap *swap);                 // the calling process joins it
+// The group is empty: a new one, with a limit for its memory; 0: none. Its peak is counted from here on.
+int perf_swap_limit(const struct perf_swap *swap, uint64_t bytes);
+int perf_swap_enter(const struct perf_swap *swap); // the calling process joins it
+int perf_swap_peak(const struct perf_swap *swap,
+                   uint64_t *bytes); // the most it has had, of the kernel for it, too
 void perf_swap_destroy(struct perf_swap **swap);
 
 #endif

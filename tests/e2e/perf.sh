@@ -20,6 +20,7 @@ python3 - "$subcommand" "$work/out.json" "${plot[@]:1}" <<'END'
 import json, math, sys, xml.dom.minidom
 test, path = sys.argv[1], sys.argv[2]
 rows = json.load(open(path))
+swaps = any(row["metric"].startswith("sort, swap, 50") and row["value"] is not None for row in rows)
 members = ["test", "metric", "trap", "lanes", "waiting", "value", "min", "max", "unit", "limit", "ratio"]
 # What each must show: the beginning of a metric, and whether it has a limit beside it.
 needed = {
@@ -29,7 +30,8 @@ needed = {
     "clean": [("write-back of a full cache", True), ("write-back / limit", False)],
     "threads": [("1 thread, touches", True), ("2 threads, touches", True), ("2 threads, slowest / mean", True)],
     "clients": [("1 client, touches", True), ("2 clients, touches", True), ("2 clients, slowest / mean", True)],
-    "apps": [("sort, all local", False), ("sort, 50 % local", None), ("sort, swap", None)],
+    "apps": [("sort, all local", False), ("sort, 50 % local", None), ("sort, swap", None)]
+        + ([("sort, memory of either", False)] if swaps else []),
 }
 def wrong(row, why):
     sys.exit("%s: %s" % (why, row))
@@ -52,6 +54,10 @@ for row in rows:
         wrong(row, "not the ratio")
     if row["unit"] in ("us", "MB/s", "1/s") and row["value"] == 0:
         wrong(row, "took no time")
+if test == "apps" and swaps: # no less than the cache's 50 % of an eighth of 32 MiB, twice; nor all of the data and libdsm
+    memory = [row["value"] for row in rows if row["metric"].startswith("sort, memory of either")]
+    if len(memory) != 1 or not 4 <= memory[0] < 4 + 24:
+        sys.exit("memory of either: %r" % memory)
 for begin, limited in needed[test]:
     found = [row for row in rows if row["metric"].startswith(begin)]
     if not found:

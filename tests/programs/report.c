@@ -202,14 +202,13 @@ static void print_json(const struct report *report)
 {
     const dsm_statistics *s = &report->statistics;
     json_t *object = json_pack(
-        "{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:I, s:b}", "program",
-        report->program, "segment_bytes", (json_int_t)report->segment_bytes, "cache_bytes",
+        "{s:s, s:I, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:f, s:f, s:b}", "program", report->program,
+        "segment_bytes", (json_int_t)report->segment_bytes, "cache_bytes",
         (json_int_t)report->cache_bytes, "resident_peak_bytes", (json_int_t)s->resident_peak_bytes,
         "swap_ins", (json_int_t)s->swap_in_reads, "pages_per_run", pages_per_run(s), "cleaned",
         (json_int_t)cleaned_pages(s), "wire_sent", (json_int_t)s->wire_sent, "wire_received",
         (json_int_t)s->wire_received, "seconds", report->seconds, "work_seconds",
-        report->work_seconds > 0 ? report->work_seconds : report->seconds, "beside_bytes",
-        (json_int_t)report->beside_bytes, "verified", 1);
+        report->work_seconds > 0 ? report->work_seconds : report->seconds, "verified", 1);
     json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     printf("\n");
     json_decref(object);

@@ -17,10 +17,9 @@ struct report {
     bool json;
     uint64_t segment_bytes;
     uint64_t cache_bytes;
-    bool plain;            // arrays in memory of the process' own: there is no session
-    double seconds;        // from first to last
-    double work_seconds;   // of the part that the program is about; 0: not told apart
-    uint64_t beside_bytes; // plain: memory that is neither an array nor a file, at the end
+    bool plain;          // arrays in memory of the process' own: there is no session
+    double seconds;      // from first to last
+    double work_seconds; // of the part that the program is about; 0: not told apart
     dsm_statistics statistics;
 };
 

@@ -73,29 +73,8 @@ dsm_segment *workload_segment(const struct workload *workload, const void *array
     return NULL;
 }
 
-// What the process has in memory of its own, bytes; 0: not known.
-static uint64_t own_memory(void)
-{
-    static const char name[] = "RssAnon:";
-    char line[256];
-    unsigned long long kib = 0;
-    FILE *file = fopen("/proc/self/status", "re");
-    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, name, strlen(name)) == 0) {
-            kib = strtoull(line + strlen(name), NULL, 10);
-        }
-    }
-    if (file != NULL) {
-        (void)fclose(file);
-    }
-    return kib * 1024;
-}
-
 static void close_plain(struct workload *workload)
 {
-    struct report *report = &workload->report;
-    uint64_t own = own_memory();
-    report->beside_bytes = own > report->segment_bytes ? own - report->segment_bytes : 0;
     while (workload->count > 0) {
         struct workload_array *array = &workload->arrays[--workload->count];
         (void)munmap(array->memory, array->bytes);
