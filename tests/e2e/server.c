@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "rpc/deadline.h"
 #include "tests/e2e/server_rig.h"
 
 static enum wire_lane_kind kind; // of the lanes of this run
@@ -198,14 +199,18 @@ static void test_half_open_flood(void **state)
     server_start(server);
     struct client before = {.instance = 1, .kind = kind};
     client_connect(server, &before);
+    int64_t start = deadline_now();
     for (int i = 0; i < FLOOD; i++) {
         flood[i] = connect_from(server, "127.0.0.2");
     }
+    bool slow = deadline_now() - start > LIMIT_HANDSHAKE_MS * INT64_C(1000000);
     struct client good = {.instance = 2, .kind = kind};
     client_connect(server, &good);
     assert_int_equal(ping(&good), 0);
     assert_int_equal(ping(&before), 0);
-    assert_true(server_said(server, "its place is needed"));
+    // On a machine so busy that they took longer to come than each may stay, never all of them were there.
+    assert_true(server_said(server, "its place is needed") ||
+                (slow && server_said(server, "no handshake within its time")));
     for (int i = 0; i < FLOOD; i++) {
         (void)close(flood[i]);
     }
