@@ -9,6 +9,8 @@ if(TARGET dsmctl AND TARGET dsmd) # pagecheck is made by a folder that comes lat
   endfunction()
   add_hostile_test(table 60 table.sh)
   set_tests_properties(hostile.table PROPERTIES LABELS "check;plain-only")
+  add_hostile_test(limits 60 limits.sh)
+  set_tests_properties(hostile.limits PROPERTIES LABELS "e2e;plain-only")
   set(hostile_groups strangers records requests streams)
   if(DSM_SANITIZE STREQUAL "thread") # which leaves fewer addresses than the limits of requests are about
     list(REMOVE_ITEM hostile_groups requests)
@@ -20,14 +22,15 @@ if(TARGET dsmctl AND TARGET dsmd) # pagecheck is made by a folder that comes lat
   set_tests_properties(hostile.strangers PROPERTIES LABELS "e2e;plain-only")
   add_hostile_test(secrets 300 secrets.sh) # sanitizers keep copies of their own, and too much memory to search
   set_tests_properties(hostile.secrets PROPERTIES LABELS "e2e;plain-only")
-  add_hostile_test(tenants 300 tenants.sh 3 0)
+  add_hostile_test(tenants 300 tenants.sh 2 0)
   if(DSM_SANITIZE STREQUAL "") # these are about time and memory
     add_hostile_test(floods 300 floods.sh short)
     set_tests_properties(hostile.floods PROPERTIES LABELS "e2e;plain-only")
     if(DSM_LONG_TESTS)
       add_hostile_test(floods_long 1200 floods.sh long)
       add_hostile_test(tenants_long 600 tenants.sh 60 1.5)
-      set_tests_properties(hostile.floods_long hostile.tenants_long PROPERTIES LABELS "long;plain-only" RUN_SERIAL TRUE)
+      add_hostile_test(patience 300 patience.sh)
+      set_tests_properties(hostile.floods_long hostile.tenants_long hostile.patience PROPERTIES LABELS "long;plain-only" RUN_SERIAL TRUE)
     endif()
   endif()
 endif()

@@ -144,6 +144,37 @@ static void bad_build_id(struct capsule *capsule)
     capsule->build_id_bytes = 0;
 }
 
+static void bad_long_build_id(struct capsule *capsule)
+{
+    capsule->build_id_bytes = LIMIT_BUILD_ID_BYTES + 1;
+}
+static void bad_long_task(struct capsule *capsule)
+{
+    capsule->task_bytes = LIMIT_CAPSULE_TASK_BYTES + 1;
+}
+static void bad_many_segments(struct capsule *capsule)
+{
+    capsule->segment_count = LIMIT_CAPSULE_SEGMENTS + 1;
+}
+
+// Above the limits of what a capsule may have: refused before anything is read or written.
+static void limits_are_kept(void **state)
+{
+    (void)state;
+    static void (*const exceed[])(struct capsule *) = {bad_long_build_id, bad_long_task,
+                                                       bad_many_segments};
+    for (size_t i = 0; i < sizeof exceed / sizeof *exceed; i++) {
+        struct capsule *capsule = capsule_sample(destination);
+        uint32_t segments = capsule->segment_count;
+        struct failure failure = {""};
+        exceed[i](capsule);
+        assert_int_equal(capsule_check(capsule, &failure), -EINVAL);
+        assert_non_null(strstr(failure.text, "are allowed"));
+        capsule->segment_count = segments; // what there is to free
+        capsule_destroy(&capsule);
+    }
+}
+
 static void contents_keep_the_rules(void **state)
 {
     (void)state;
@@ -212,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(contents_keep_the_rules),
+        cmocka_unit_test(limits_are_kept),
         cmocka_unit_test(bodies_have_one_spelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
