@@ -23,8 +23,8 @@
 struct handshake_client {
     const struct key_identity *identity;
     uint8_t server_key[NOISE_KEY_BYTES];
-    uint8_t psk[NOISE_KEY_BYTES]; // zeros unless configured
-    struct wire_hello hello;      // suite included
+    const uint8_t *psk;      // NOISE_KEY_BYTES, where keys may lie; NULL: zeros
+    struct wire_hello hello; // suite included
     struct wire_attach attach;
 };
 

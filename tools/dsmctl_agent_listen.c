@@ -36,8 +36,7 @@ struct pending {
 
 struct agent {
     struct agent_config *config;
-    struct key_identity *identity;
-    uint8_t psk[NOISE_KEY_BYTES];
+    struct key_identity *identity, *psk; // psk NULL: none
     struct key_grants *grants;
     struct handshake_slot *slot;
     int sockets[SOCKETS];
@@ -193,9 +192,11 @@ static enum wire_status judge(const struct agent *agent, struct pending *p, char
 
 static enum handshake_state open_and_judge(struct agent *agent, struct pending *p)
 {
+    static const uint8_t no_psk[NOISE_KEY_BYTES];
     char text[WIRE_ATTACHED_BYTES] = "";
     enum handshake_state state =
-        handshake_open(p->handshake, agent->slot, agent->identity, agent->psk);
+        handshake_open(p->handshake, agent->slot, agent->identity,
+                       agent->psk != NULL ? agent->psk->private_key : no_psk);
     if (state != HANDSHAKE_KNOWN) {
         return state;
     }
@@ -362,16 +363,11 @@ static void look(struct agent *agent)
 static int prepare(struct agent *agent, struct failure *failure)
 {
     const struct agent_config *config = agent->config;
-    struct key_identity *psk = NULL;
     sigset_t signals;
     int error = keyfile_load(config->key, &agent->identity, failure);
     error = error != 0 ? error : key_grants_load(config->authorized, &agent->grants, failure);
     if (error == 0 && config->psk_file[0] != 0) {
-        error = keyfile_load(config->psk_file, &psk, failure);
-        if (error == 0) {
-            memcpy(agent->psk, psk->private_key, sizeof agent->psk);
-            key_identity_destroy(&psk);
-        }
+        error = keyfile_load(config->psk_file, &agent->psk, failure);
     }
     for (unsigned i = 0; i < PENDING; i++) {
         agent->pending[i].fd = -1;
@@ -411,7 +407,7 @@ static void forget(struct agent *agent)
     handshake_slot_destroy(&agent->slot);
     key_grants_destroy(&agent->grants);
     key_identity_destroy(&agent->identity);
-    noise_wipe(agent->psk, sizeof agent->psk);
+    key_identity_destroy(&agent->psk);
     free(agent);
 }
 

@@ -110,10 +110,10 @@ int mover_host_find(const char *name, const char *list, const char *key, struct 
 // ---- the connection
 
 static int prepare(const struct mover_host *host, struct handshake_client *client,
-                   struct key_identity **identity, struct failure *failure)
+                   struct key_identity **identity, struct key_identity **psk,
+                   struct failure *failure)
 {
     struct settings settings;
-    struct key_identity *psk = NULL;
     int error = settings_read(&settings, failure);
     if (error == 0 && settings.key_file[0] == 0) {
         error = failure_set(failure, -EINVAL,
@@ -123,7 +123,7 @@ static int prepare(const struct mover_host *host, struct handshake_client *clien
         error = failure_set(failure, -EINVAL, "DSM_CLUSTER is too long.");
     }
     if (error == 0 && settings.psk_file[0] != 0) {
-        error = keyfile_load(settings.psk_file, &psk, failure);
+        error = keyfile_load(settings.psk_file, psk, failure);
     }
     error = error != 0 ? error : keyfile_load(settings.key_file, identity, failure);
     if (error == 0) {
@@ -141,11 +141,8 @@ static int prepare(const struct mover_host *host, struct handshake_client *clien
         client->attach.generation = 1;
         (void)snprintf(client->attach.holder, sizeof client->attach.holder, "dsmctl/%d",
                        (int)getpid());
-        if (psk != NULL) {
-            memcpy(client->psk, psk->private_key, sizeof client->psk);
-        }
+        client->psk = *psk != NULL ? (*psk)->private_key : NULL;
     }
-    key_identity_destroy(&psk);
     return error;
 }
 
@@ -167,13 +164,14 @@ static int connect_host(const struct mover_host *host, int64_t deadline, struct 
 int mover_connect(const struct mover_host *host, struct mover_link *link, struct failure *failure)
 {
     struct handshake_client client;
-    struct key_identity *identity = NULL;
+    struct key_identity *identity = NULL, *psk = NULL;
     struct wire_attached attached;
     struct failure why = {.text = ""};
     int64_t deadline = deadline_now() + (int64_t)LIMIT_CONNECT_MS * DEADLINE_NS_PER_MS;
     *link = (struct mover_link){.fd = -1};
-    int error = prepare(host, &client, &identity, failure);
+    int error = prepare(host, &client, &identity, &psk, failure);
     if (error != 0) {
+        key_identity_destroy(&psk);
         return error;
     }
     int fd = connect_host(host, deadline, failure);
@@ -195,7 +193,7 @@ int mover_connect(const struct mover_host *host, struct mover_link *link, struct
             link->fd = fd;
         }
     }
-    noise_wipe(client.psk, sizeof client.psk);
+    key_identity_destroy(&psk);
     key_identity_destroy(&identity);
     return error;
 }

@@ -65,11 +65,9 @@ static int read_psk(struct session *session, const char *path, struct failure *f
     if (path[0] == 0) {
         return 0;
     }
-    struct key_identity *psk;
-    int error = keyfile_load(path, &psk, failure);
+    int error = keyfile_load(path, &session->psk, failure);
     if (error == 0) {
-        memcpy(session->client.psk, psk->private_key, sizeof session->client.psk);
-        key_identity_destroy(&psk);
+        session->client.psk = session->psk->private_key;
     }
     return error;
 }
@@ -171,7 +169,8 @@ void connect_forget(struct session *session)
     if (session->identity != NULL) {
         key_identity_destroy(&session->identity);
     }
-    noise_wipe(session->client.psk, sizeof session->client.psk);
+    session->client.psk = NULL;
+    key_identity_destroy(&session->psk);
 }
 
 static int connect_remote(const struct session *session, int64_t deadline, struct failure *failure)
@@ -215,7 +214,6 @@ int connect_lane(struct session *session, const struct backing_lane *lane, uint6
     enum wire_status refusal;
     int error =
         handshake_connect(fd, &client, deadline, &send, &receive, attached, &refusal, failure);
-    noise_wipe(client.psk, sizeof client.psk);
     if (error != 0) {
         (void)close(fd);
         return error;

@@ -19,6 +19,7 @@ struct session {
     const struct settings *settings;
     struct handshake_client client;
     struct key_identity *identity;
+    struct key_identity *psk; // NULL: none
     char host[256];
     char port[16];
     bool embedded;                 // the server is our own (embedded.c),

@@ -264,9 +264,7 @@ static void fill_hello(const struct server *server, const struct client *client,
     const char *key = client->server_key != NULL ? client->server_key : server->server_key;
     bool grpc = client->kind == WIRE_LANE_GRPC;
     assert_int_equal(keyfile_decode(key, to->server_key), 0);
-    if (client->psk != NULL) {
-        memcpy(to->psk, client->psk, sizeof to->psk);
-    }
+    to->psk = client->psk;
     to->hello.version = WIRE_VERSION;
     to->hello.suite = noise_suite_available(NOISE_AESGCM) ? NOISE_AESGCM : NOISE_CHACHAPOLY;
     to->hello.role = WIRE_ROLE_CLIENT;

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # secrets.sh: what must stay secret is planted and then searched for: a page's contents and the names of its segment on the wire and in
 # the log; the private keys of dsmd and the keys of a connection in every byte of dsmd's memory, where they may only lie in pages that are
-# locked and left out of cores, and, once the connection is closed, the latter nowhere. The client's program is searched as well. Other
-# users cannot read any of it, and a dsmd that is killed by a signal leaves no core.
+# locked and left out of cores, and, once the connection is closed, the latter nowhere. The same in a program of the library, and its
+# core; after dsm_close() nothing is left there. Other users cannot read any of it, and a dsmd that is killed by a signal leaves no core.
 # shellcheck source=tests/hostile/lib.sh
 . "$(dirname "$0")/lib.sh"
 need_root "captures packets and reads other processes' memory"
@@ -18,7 +18,8 @@ make_hostile_keys
 cd "$work" # where a core would be
 start_dsmd --capacity 64M --metrics 127.0.0.1:0 --psk-file "$work/psk.key" --log-level debug
 metrics=$(sed -nE 's/.*serves \/metrics on .*:([0-9]+)$/\1/p' "$work/dsmd.log" | tail -n 1)
-python3 -B "$here/secrets_hunt.py" "$work" "$server_address" "$server_port" "$dsmd_pid" "$metrics" || fail "a secret is where it must not be"
+python3 -B "$here/secrets_hunt.py" "$work" "$server_address" "$server_port" "$dsmd_pid" "$metrics" "$build/lib/libdsm.so" ||
+    fail "a secret is where it must not be"
 
 say "no core, and not to be looked at by others"
 grep -qE '^Max core file size +0 +0 ' "/proc/$dsmd_pid/limits" || fail "a core is not forbidden: $(grep core "/proc/$dsmd_pid/limits")"

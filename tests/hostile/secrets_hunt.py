@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# secrets_hunt.py DIRECTORY HOST PORT PID METRICS_PORT: plants secrets, and searches for them on the wire, in the log and in
-# dsmd's memory. As root. See secrets.sh.
+# secrets_hunt.py DIRECTORY HOST PORT PID METRICS_PORT LIBRARY: plants secrets, and searches for them on the wire, in the log, in dsmd's
+# memory and in that of a program of the library, and in the program's core. As root. See secrets.sh.
 import base64
 import os
 import re
+import resource
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -27,7 +30,7 @@ class Capture:
         self.socket.bind(("lo", 0))
         self.socket.settimeout(0.2)
         self.packets, self.done = [], False
-        self.thread = threading.Thread(target=self.run)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
     def run(self):
@@ -64,7 +67,7 @@ def hunt(pid, secrets):
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for first, last, access, name, flags in mappings(pid):
             unused = access.startswith("---") and last - first > 1 << 20  # what malloc reserves
-            program = name.startswith("/") and "w" not in access
+            program = name.startswith("/") and not name.startswith("/memfd:") and "w" not in access
             if name.startswith(("[v", "/dev/shm", "/tmp")) or unused or program:  # the store's pages are the store's
                 continue
             at = first
@@ -135,14 +138,84 @@ for secret, places in hunt(world.pid, passing).items():
     expect(not places, f"{secret} is still there after the close: {places}")
 print(f"{len(passing)} keys of connections are nowhere after their close")
 
+
+
+class Client:
+    """A program of the library, with its own folder for a core."""
+
+    def __init__(self, number):
+        self.folder = os.path.join(world.directory, f"client-{number}")
+        os.mkdir(self.folder)
+        settings = dict(DSM_CONFIG="", DSM_CACHE="1M", DSM_SERVER="%s:%d" % world.server, DSM_SERVER_KEY=base64.b64encode(
+            world.server_public).decode(), DSM_KEY_FILE=os.path.join(world.directory, "other.key"),
+                        DSM_PSK_FILE=os.path.join(world.directory, "psk.key"))
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "secrets_client.py")
+        self.process = subprocess.Popen(
+            [sys.executable, "-B", program, sys.argv[6]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=self.folder, text=True,
+            env=os.environ | settings, preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)))
+        said = self.process.stdout.readline().split()
+        expect(len(said) == 2, "the program of the library does not begin")
+        self.pid = int(said[0])
+        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(int(said[1], 16))
+            self.page = memory.read(64)
+
+    def tell(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        expect(self.process.stdout.readline() == "done\n", f"the program of the library: {line}")
+
+    def dies(self):
+        """What its core holds; nothing when this system writes it elsewhere."""
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait()
+        cores = [open(os.path.join(self.folder, name), "rb").read() for name in os.listdir(self.folder)]
+        return b"".join(cores)
+
+
+def locked_kib(pid):
+    return int(re.search(r"VmLck:\s+(\d+)", open(f"/proc/{pid}/status").read()).group(1))
+
+
+mine = {"the client's key" + form: value
+        for form, value in halves(key_of(os.path.join(world.directory, "other.key"))).items()} | {
+            "the client's pre-shared key" + form: value for form, value in halves(psk).items()}
+client = Client(1)
+found = hunt(client.pid, mine | {"its page": client.page})
+if not world.sanitized:
+    expect(found["the client's key"], "the client's key is nowhere in the client: this search finds nothing")
+    expect(locked_kib(client.pid) > 0, "the client has locked no memory")
+    for secret in mine:
+        only_locked(f"client: {secret}", found[secret])
+    expect(found["its page"], "the client's page is nowhere in the client")
+    for first, last, access, name, flags in found["its page"]:
+        expect("dd" in flags, f"its page would go into a core: {first:x}-{last:x} {access} {name} {flags}")
+core = client.dies()
+for secret, value in (mine | {"its page": client.page}).items():
+    expect(value not in core, f"{secret} is in the client's core")
+print(f"client: {len(mine)} secrets only in locked memory; none of them, nor its page, in {len(core) >> 10} KiB of core")
+again = Client(2)
+again.tell("close")
+for secret, places in hunt(again.pid, mine).items():
+    expect(not places or world.sanitized, f"client: {secret} is still there after dsm_close(): {places}")
+expect(locked_kib(again.pid) == 0 or world.sanitized, f"client: {locked_kib(again.pid)} KiB stay locked after dsm_close()")
+world.settles("lanes", lambda: world.metric("dsmd_lanes"), 0)
+found = hunt(world.pid, mine)
+for secret in ("the client's key", "the client's key in base64"):
+    expect(not found[secret], f"{secret} is in dsmd: {found[secret]}")
+print("client: nothing is left after dsm_close(), neither here nor in dsmd")
+again.process.kill()
+
 wire = capture.end()
 expect(b"dsm-lane" in wire, "nothing was captured")
-for secret, value in {"a page": contents[0], "the segment's name": name.encode(), **lasting, **passing}.items():
+everything = {"a page": contents[0], "a page of the client's": client.page, **lasting, **passing, **mine}
+for secret, value in {"the segment's name": name.encode(), **everything}.items():
     expect(value not in wire, f"{secret} is on the wire")
 print(f"nothing in {len(wire) >> 10} KiB on the wire")
 log = open(world.log.path, "rb").read()
 expect(b"refused" in log or b"lane" in log, "the log is empty")
-for secret, value in {"a page": contents[0], **lasting, **passing}.items():
+for secret, value in everything.items():
     expect(value not in log and value.hex().encode() not in log and base64.b64encode(value)[:20] not in log,
            f"{secret} is in the log")
 print("nothing in the log")

@@ -69,8 +69,8 @@ static void a_shared_psk_is_agreed_on(void **state)
 {
     (void)state;
     struct run run = run_new();
-    uint8_t psk[NOISE_KEY_BYTES] = "thirty-two bytes, known to both";
-    memcpy(run.client.psk, psk, sizeof psk);
+    const uint8_t psk[NOISE_KEY_BYTES] = "thirty-two bytes, known to both";
+    run.client.psk = psk;
     run.policy.psk = psk;
     run_go(&run);
     assert_done(&run);
@@ -100,7 +100,8 @@ static void wrong_psk_is_found_by_the_client(void **state)
 {
     (void)state;
     struct run run = run_new();
-    run.client.psk[31] = 1;
+    const uint8_t other[NOISE_KEY_BYTES] = {1};
+    run.client.psk = other;
     run_go(&run);
     assert_int_equal(run.error, -EBADMSG);
     assert_int_equal(run.server_state, HANDSHAKE_FAILED);
