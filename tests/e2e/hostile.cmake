@@ -8,14 +8,18 @@ if(TARGET dsmd AND TARGET rpc_grpc)
   set_tests_properties(e2e.hostile PROPERTIES TIMEOUT 120)
 endif()
 # hostile_stress: clients come and are killed, dsmd is stopped and killed; nothing may be left of them.
-if(TARGET pagecheck AND TARGET dsmctl)
-  foreach(lanes sock grpc)
-    add_test(NAME e2e.hostile_stress.${lanes}
-             COMMAND ${CMAKE_CURRENT_LIST_DIR}/hostile_stress.sh 8 12 2)
-    set_tests_properties(e2e.hostile_stress.${lanes} PROPERTIES
-      LABELS e2e TIMEOUT 300 SKIP_RETURN_CODE 77
+if(TARGET dsmd AND TARGET dsmctl) # pagecheck is made by a folder that comes later
+  function(add_hostile_stress name lanes labels) # add_hostile_stress(name LANES LABELS CLIENTS SECONDS RESTARTS)
+    add_test(NAME e2e.hostile_stress.${name} COMMAND ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/hostile_stress.sh ${ARGN})
+    set_tests_properties(e2e.hostile_stress.${name} PROPERTIES
+      LABELS "${labels};plain-only" TIMEOUT 300 SKIP_RETURN_CODE 77
       ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=${lanes}")
-  endforeach()
+  endfunction()
+  add_hostile_stress(sock sock e2e 8 5 1)
+  if(DSM_LONG_TESTS)
+    add_hostile_stress(sock_long sock long 8 30 4)
+    add_hostile_stress(grpc_long grpc long 8 30 4)
+  endif()
 endif()
 # hostile_resume: a write that is acknowledged before the answer to the resume is here.
 if(TARGET dsmd AND TARGET dsm_core)
