@@ -21,7 +21,7 @@ def done(error):
 
 
 done(library.dsm_open(None, ctypes.byref(session)))
-done(library.dsm_segment_create(session, b"canary", ctypes.c_uint64(1 << 20), 4096, 0, ctypes.byref(segment)))
+done(library.dsm_segment_create(session, b"canary-%d" % os.getpid(), ctypes.c_uint64(1 << 20), 4096, 0, ctypes.byref(segment)))
 base = library.dsm_segment_base(segment)
 page = (ctypes.c_char * 4096).from_address(base)
 page[0] = b"x"  # so that it is here, for the kernel to write into
