@@ -42,13 +42,14 @@ class Stream(Raw):
 
     def __init__(self, world, *, settings=b"", attachment=None, **claims):
         super().__init__(world, kind=GRPC, **claims)
-        self.windows = [65535, 65535]  # of the connection, of the call: bytes that may be sent
+        self.windows, self.first_window = [65535, 65535], 65535  # of the connection, of the call: bytes that may be sent
         self.attach(**(attachment or {}))
         self.send(PREFACE + frame(SETTINGS, payload=settings) + frame(HEADERS, END_HEADERS, 1, CALL))
         self.say(self.sending.seal(header(PING)))
 
     def say(self, message, stream=1, flags=0, prefix=None):
         prefix = struct.pack(">BI", 0, len(message)) if prefix is None else prefix
+        self.windows = [window - len(prefix + message) for window in self.windows]
         self.send(frame(DATA, flags, stream, prefix + message))
 
     def frame(self):
@@ -57,7 +58,9 @@ class Stream(Raw):
         if kind == WINDOW:
             self.windows[head[8] & 1] += int.from_bytes(payload, "big")
         if kind == SETTINGS:
-            self.windows[1] += sum(value - 65535 for name, value in struct.iter_unpack(">HI", payload) if name == 4)
+            for name, value in struct.iter_unpack(">HI", payload):
+                if name == 4:
+                    self.windows[1], self.first_window = self.windows[1] + value - self.first_window, value
         return kind, head[4], payload
 
     def hear(self):
