@@ -7,6 +7,7 @@
 . "$(dirname "$0")/lib.sh"
 need_root "makes network namespaces"
 make_keys
+chown "$(id -u)" "$work/client.key" # the programs here run as whoever runs this
 make_namespaces
 start_dsmd --capacity 64M --lease-ms 8000 # longer than LIMIT_HEARTBEAT_MS
 
