@@ -2,12 +2,14 @@
 //
 // A capsule's stream over a descriptor, whatever it is: a file, a pipe or a socket, and whether it blocks or not. With a deadline
 // poll() comes before each piece: the other end of a socket may be silent, and whoever waits for it must not wait for ever.
-// (A file never keeps poll waiting.) A descriptor that blocks may still do so inside write(), once it took a part.
+// (A file never keeps poll waiting.) What poll() said can be written must then not wait, though the descriptor blocks: a socket takes
+// what it has room for, and a pipe no more at a time than it has room for whenever it has any.
 //
 // A socket whose other end is gone is an error, not a SIGPIPE; of a pipe the signal is the program's to ignore.
 //
 // Only a file has an end that belongs to the capsule: what follows in a pipe or a socket is somebody else's.
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -30,8 +32,9 @@ static int wait_for(const struct capsule_descriptor *descriptor, short events)
 
 static ssize_t put_some(int fd, const void *from, size_t bytes)
 {
-    ssize_t sent = send(fd, from, bytes, MSG_NOSIGNAL);
-    return sent < 0 && errno == ENOTSOCK ? write(fd, from, bytes) : sent;
+    ssize_t sent = send(fd, from, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 && errno == ENOTSOCK ? write(fd, from, bytes < PIPE_BUF ? bytes : PIPE_BUF)
+                                         : sent;
 }
 
 // What a call that transferred `done` bytes means: -EAGAIN to try again.

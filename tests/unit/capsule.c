@@ -272,15 +272,21 @@ static void through_a_file(void **state)
     capsule_destroy(&capsule);
 }
 
+static struct capsule *large_sample(void) // more than a pipe or a socket keeps
+{
+    struct capsule *capsule = capsule_sample(mine->public_key);
+    capsule->segments[3].base = LIMIT_BASE_LOW + (8ULL << 30);
+    capsule_fragment(&capsule->segments[3], 100000);
+    return capsule;
+}
+
 static void *write_two(void *context)
 {
     const int *fd = context;
-    struct capsule *capsule = capsule_sample(mine->public_key);
+    struct capsule *capsule = large_sample();
     struct capsule_descriptor descriptor = whole_minute(*fd);
     struct capsule_stream stream = capsule_stream_of(&descriptor);
     struct failure failure = {""};
-    capsule->segments[3].base = LIMIT_BASE_LOW + (8ULL << 30);
-    capsule_fragment(&capsule->segments[3], 100000); // more than a pipe or a socket keeps
     for (int i = 0; i < 2; i++) {
         if (capsule_write(capsule, &stream, &failure) != 0) {
             abort();
@@ -347,6 +353,33 @@ static void nobody_writes_or_reads(void **state)
     capsule_destroy(&capsule);
 }
 
+// Somebody has the other end and does not read: it is not waited for, though the descriptor blocks.
+static void reads_nothing(int to)
+{
+    struct capsule *capsule = large_sample();
+    struct capsule_descriptor descriptor = {to, deadline_now() + 50 * DEADLINE_NS_PER_MS};
+    struct capsule_stream stream = capsule_stream_of(&descriptor);
+    struct failure failure = {""};
+    (void)alarm(60); // what blocks ends the test
+    assert_int_equal(capsule_write(capsule, &stream, &failure), -ETIMEDOUT);
+    (void)alarm(0);
+    capsule_destroy(&capsule);
+}
+
+static void the_reader_stops(void **state)
+{
+    (void)state;
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    reads_nothing(ends[0]);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    assert_int_equal(pipe(ends), 0);
+    reads_nothing(ends[1]);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -355,6 +388,7 @@ int main(void)
         cmocka_unit_test(claims_are_bounded), cmocka_unit_test(large_ones),
         cmocka_unit_test(through_a_file),     cmocka_unit_test(through_a_pipe),
         cmocka_unit_test(through_a_socket),   cmocka_unit_test(nobody_writes_or_reads),
+        cmocka_unit_test(the_reader_stops),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
