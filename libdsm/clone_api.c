@@ -224,6 +224,9 @@ DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, ui
 int segment_release(dsm_segment *segment)
 {
     dsm *session = segment->session;
+    if (!segment->code) { // nobody shares it, and to clean it may take long
+        return segment_drop(segment);
+    }
     (void)pthread_mutex_lock(&session->code_lock);
     bool last = segment->shared == 0;
     segment->shared -= !last;

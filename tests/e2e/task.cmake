@@ -57,6 +57,9 @@ foreach(behaviour segments probes sharers once given-up refused)
   set_tests_properties(vm.Migrate.${behaviour} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock")
 endforeach()
+add_test(NAME vm.Migrate.closing COMMAND ${CMAKE_CURRENT_LIST_DIR}/hold_paused.sh task_parts closing)
+set_tests_properties(vm.Migrate.closing PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+  ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;DSM_LAUNDRY=off")
 set_property(TEST vm.Migrate.segments vm.Migrate.probes APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)
 set_tests_properties(vm.Migrate.probes PROPERTIES RESOURCE_LOCK probes) # others mount what bpftrace needs, and unmount it
 # For how long a computation stands still when it moves, and what is written; beside CRIU where that works.

@@ -10,6 +10,7 @@
 //   once     of processes and threads that ask for the same code together, one makes it
 //   given-up who begins to make code and gives it up leaves it to the next; who only looks makes nothing
 //   refused  what is no segment for a task
+//   closing  while a task's segments are cleaned as they close, and dsmd does not answer, code that is here is opened and closed
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -446,11 +447,49 @@ static void refused(void)
     hold_close_after_errors(session);
 }
 
+// ---- closing
+
+static _Atomic int closed;
+
+static void *close_task(void *unused)
+{
+    OK(dsm_task_destroy(task));
+    closed = 1;
+    return unused;
+}
+
+static void closing(void)
+{
+    pthread_t thread;
+    session = hold_open(4 * MIB);
+    dsm_segment *code = code_of(CODE_BYTES);
+    small_task();
+    hold_fill_all(part(HEAP), 1);
+    hold_say("pause");
+    hold_await("paused");
+    CHECK(pthread_create(&thread, NULL, close_task, NULL) == 0);
+    hold_pause_ms(300);
+    CHECK(code_of(CODE_BYTES) == code);
+    OK(dsm_segment_close(code));
+    CHECK(closed == 0, "it waited for the task's segments");
+    hold_say("continue");
+    CHECK(pthread_join(thread, NULL) == 0);
+    OK(dsm_segment_close(code));
+    hold_close(session);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct hold_role roles[] = {
-        {"leave", leave},           {"pass", pass},      {"stay", stay}, {"sharers", sharers},
-        {"read-along", read_along}, {"once", once},      {"ask", ask},   {"given-up", given_up},
-        {"wait", wait_for_code},    {"refused", refused}};
+    static const struct hold_role roles[] = {{"leave", leave},
+                                             {"pass", pass},
+                                             {"stay", stay},
+                                             {"sharers", sharers},
+                                             {"read-along", read_along},
+                                             {"once", once},
+                                             {"ask", ask},
+                                             {"given-up", given_up},
+                                             {"wait", wait_for_code},
+                                             {"refused", refused},
+                                             {"closing", closing}};
     return hold_main(argc, argv, roles, sizeof roles / sizeof *roles);
 }
