@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 struct mapping {
     unsigned long long from, to;
@@ -36,6 +37,17 @@ static bool in_the_way(const struct mapping *mapping, uint64_t base, uint64_t by
     return mapping->from < base + bytes && base < mapping->to && !kept_free;
 }
 
+// Why nothing was kept free, perhaps.
+static const char *not_kept(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
+               ? " Under a limit of its addresses (RLIMIT_AS, ulimit -v) a process cannot keep "
+                 "them "
+                 "free for segments."
+               : "";
+}
+
 int addresses_in_use(const char *segment, uint64_t base, uint64_t bytes, struct failure *failure)
 {
     struct mapping mapping = {.from = 0};
@@ -51,12 +63,12 @@ int addresses_in_use(const char *segment, uint64_t base, uint64_t bytes, struct 
     if (!found) {
         return failure_set(failure, -EADDRINUSE,
                            "The addresses of segment %s (%#llx to %#llx) are in use in this "
-                           "process.",
-                           segment, from, to);
+                           "process.%s",
+                           segment, from, to, not_kept());
     }
     return failure_set(failure, -EADDRINUSE,
                        "The addresses of segment %s (%#llx to %#llx) are in use in this process: "
-                       "%s lies at %#llx.",
+                       "%s lies at %#llx.%s",
                        segment, from, to, mapping.name[0] != 0 ? mapping.name : "memory",
-                       mapping.from);
+                       mapping.from, not_kept());
 }

@@ -158,11 +158,12 @@ static void put_trap(dsm *session)
     session->trap = NULL;
 }
 
-// What cannot be kept free is left as it is: a segment that needs just that says what lies there.
-static void keep_addresses(const struct settings *s)
+// What cannot be kept free is left as it is, and a counter tells: a segment that needs just that says what lies there.
+static void keep_addresses(dsm *session)
 {
-    const uint64_t most = LIMIT_BASE_HIGH - LIMIT_BASE_LOW;
-    (void)arena_get(LIMIT_BASE_LOW, s->arena_bytes < most ? s->arena_bytes : most);
+    const uint64_t most = LIMIT_BASE_HIGH - LIMIT_BASE_LOW, wanted = session->settings.arena_bytes;
+    STAT_ADD(session->counters, arena_bytes,
+             arena_get(LIMIT_BASE_LOW, wanted < most ? wanted : most));
 }
 
 static int start(dsm *session, struct failure *failure)
@@ -239,7 +240,7 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     error = error != 0 ? error : get_trap(session, failure);
     error = error != 0 ? error : show_counters(session, failure);
     if (error == 0) {
-        keep_addresses(&session->settings);
+        keep_addresses(session);
         error = start(session, failure);
     }
     if (error != 0) {

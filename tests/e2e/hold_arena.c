@@ -96,6 +96,7 @@ static void kept(void)
         check_kept(0, 0);
         dsm *session = hold_open(2 * MIB);
         check_kept(whole(), 1);
+        CHECK(hold_stats(session).arena_bytes == whole());
         nobody_gets_it();
         if (round == 0) {
             use_it(session);
@@ -116,7 +117,9 @@ static void taken(void)
     dsm *session = hold_open(2 * MIB);
     CHECK(mapped(&count) == whole() - GIB + PAGE);
     RESULT(dsm_segment_create(session, "first", 4 * PAGE, PAGE, 0, &segment), -EADDRINUSE);
-    CHECK(strstr(dsm_error()->text, "memory lies at 0x") != NULL, "%s", dsm_error()->text);
+    CHECK(strstr(dsm_error()->text, "memory lies at 0x") != NULL &&
+              strstr(dsm_error()->text, "RLIMIT_AS") == NULL,
+          "%s", dsm_error()->text);
     CHECK(*(uint64_t *)there == 42);
     CHECK(munmap(there, PAGE) == 0);
     OK(dsm_segment_open(session, "first", 0, &segment));
@@ -125,6 +128,17 @@ static void taken(void)
     OK(dsm_segment_close(segment));
     check_kept(whole() - GIB + PAGE * 4, 2); // what a segment had is kept
     hold_close_after_errors(session);
+}
+
+// The refusal says why nothing was kept free, too.
+static void in_the_way(dsm *session)
+{
+    dsm_segment *segment = NULL;
+    void *there = map(at_gib(0), MAP_FIXED_NOREPLACE);
+    CHECK(there == at_gib(0));
+    RESULT(dsm_segment_create(session, "first", PAGE, PAGE, 0, &segment), -EADDRINUSE);
+    CHECK(strstr(dsm_error()->text, "RLIMIT_AS") != NULL, "%s", dsm_error()->text);
+    CHECK(munmap(there, PAGE) == 0);
 }
 
 static void limited(void)
@@ -140,12 +154,13 @@ static void limited(void)
     limit.rlim_cur = 4ULL << 30;
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     session = hold_open(2 * MIB);
-    CHECK(mapped(&count) == 0);
+    CHECK(mapped(&count) == 0 && hold_stats(session).arena_bytes == 0);
+    in_the_way(session);
     dsm_segment *segment = hold_create(session, "limited", 16, PAGE);
     hold_fill_all(segment, 1);
     OK(dsm_segment_close(segment));
     CHECK(mapped(&count) == 0);
-    hold_close(session);
+    hold_close_after_errors(session);
 }
 
 int main(int argc, char **argv)
