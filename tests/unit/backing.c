@@ -185,7 +185,6 @@ static void statuses_of_writes(void **state)
     stop(lane);
 }
 
-// A server that says "not now" is asked again after a pause, not as fast as the wire can carry it.
 // The answer to a write of before the segment was opened again: who gave it may be gone with what it wrote.
 static void a_late_acknowledgement_is_asked_for_again(void **state)
 {
@@ -210,6 +209,33 @@ static void a_late_acknowledgement_is_asked_for_again(void **state)
     stop(lane);
 }
 
+static struct backing_run sent_and_fenced(struct backing_lane *lane)
+{
+    struct backing_run run = run_of(8);
+    rig.epoch++; // its image was parked
+    backing_read_send(lane, &run, soon());
+    (void)poll(NULL, 0, 50); // the answer is here
+    return run;
+}
+
+// An image is parked and taken back, and in between a read of before is refused: the segment is this session's all the same.
+static void what_a_past_epoch_met_is_past(void **state)
+{
+    (void)state;
+    struct backing_lane *lane = start(4096);
+    data_pages(0, 8);
+    struct backing_run run = sent_and_fenced(lane);
+    atomic_store(&rig.segment.epoch, rig.epoch);
+    assert_int_equal(backing_read_receive(lane, &run, &sink, &run, soon()), 0);
+    expect_delivered(8, 8);
+    assert_int_equal(atomic_load(&rig.segment.fate), BACKING_WELL);
+    run = sent_and_fenced(lane); // and nobody takes it back
+    assert_int_equal(backing_read_receive(lane, &run, &sink, &run, soon()), -DSM_EFENCED);
+    assert_int_equal(atomic_load(&rig.segment.fate), BACKING_FENCED);
+    stop(lane);
+}
+
+// A server that says "not now" is asked again after a pause, not as fast as the wire can carry it.
 static void not_now_is_not_asked_in_a_loop(void **state)
 {
     (void)state;
@@ -338,6 +364,7 @@ int main(void)
         cmocka_unit_test(statuses_of_reads),
         cmocka_unit_test(statuses_of_writes),
         cmocka_unit_test(a_late_acknowledgement_is_asked_for_again),
+        cmocka_unit_test(what_a_past_epoch_met_is_past),
         cmocka_unit_test(not_now_is_not_asked_in_a_loop),
         cmocka_unit_test(answers_are_not_believed),
         cmocka_unit_test(answers_are_not_mixed_up),

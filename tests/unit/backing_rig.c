@@ -55,7 +55,11 @@ static int answer(void *context, const struct wire_header *request, const void *
         return -ECONNRESET;
     }
     assert_int_equal(request->segment, SEGMENT);
-    assert_int_equal(request->epoch, EPOCH);
+    assert_in_range(request->epoch, EPOCH, rig.epoch);
+    if (request->epoch < rig.epoch) {
+        to->status = WIRE_FENCED;
+        return 0;
+    }
     if (rig.statuses_left > 0) {
         rig.statuses_left--;
         to->status = (uint16_t)rig.status;
@@ -96,6 +100,7 @@ struct backing_lane *start(uint32_t page_bytes)
 {
     memset(&rig, 0, sizeof rig);
     rig.page_bytes = page_bytes;
+    rig.epoch = EPOCH;
     rig.segment = (struct backing_segment){
         .id = SEGMENT, .epoch = EPOCH, .pages = 1 << 20, .page_bytes = page_bytes};
     atomic_store(&rig.segment.next_version, 50);

@@ -28,6 +28,7 @@ struct backing_rig {
     uint8_t data[2 * LIMIT_RUN_BYTES]; // pages from FIRST_PAGE on
     int break_at;                      // the request whose answer is a cut; counted down
     unsigned requests;
+    uint64_t epoch;         // a lower one is fenced
     unsigned statuses_left; // so many answers have this status
     enum wire_status status;
     uint32_t done;
