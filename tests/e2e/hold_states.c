@@ -169,6 +169,45 @@ static void run_none(void)
     end();
 }
 
+static void check_never_zeros(uint64_t from, uint64_t to)
+{
+    for (uint64_t page = from; page < to; page++) {
+        struct hold_touch touch = hold_load(hold_at(segment, page));
+        CHECK(touch.signal == SIGBUS || (touch.signal == 0 && hold_holds(segment, page, 1)),
+              "page %lu: signal %d, %#lx", (unsigned long)page, touch.signal,
+              (unsigned long)touch.value);
+    }
+}
+
+// No answer comes, so whether the server did it is not known. What memory has it has still; what must come from the server does, or is
+// a signal; and asked again, it is done.
+static void run_none_late(void)
+{
+    enum { KEPT = 8, ASKED = 16 };
+    hold_catch(SIGSEGV);
+    hold_catch(SIGBUS);
+    begin();
+    hold_evict(segment, other);
+    OK(dsm_swap_in(segment, pages(0, KEPT), 0, DSM_NO_PAGE));
+    hold_say("pause");
+    hold_await("paused");
+    RESULT(dsm_set_data_state(segment, pages(0, ASKED), DSM_DATA_NONE), -ETIMEDOUT);
+    for (uint64_t page = 0; page < KEPT; page++) {
+        CHECK(hold_holds(segment, page, 1));
+    }
+    hold_say("continue");
+    hold_await("continued");
+    check_never_zeros(KEPT, ASKED);
+    hold_evict(segment, other);
+    check_never_zeros(0, ASKED);
+    OK(dsm_set_data_state(segment, pages(0, ASKED), DSM_DATA_NONE));
+    check_gone(0);
+    check_gone(ASKED - 1);
+    OK(dsm_set_data_state(segment, pages(0, ASKED), DSM_DATA_UNDEFINED));
+    check_zeros(3);
+    end();
+}
+
 // Space that was given up is another's; to have it again may be refused, and then nothing is changed.
 static void run_room(void)
 {
@@ -400,6 +439,7 @@ int main(int argc, char **argv)
         {"unchanged", run_unchanged},
         {"changed", run_changed},
         {"none", run_none},
+        {"none-late", run_none_late},
         {"room", run_room},
         {"killed", run_killed},
         {"again", run_again_and_again},

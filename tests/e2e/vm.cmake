@@ -40,6 +40,8 @@ add_vm_test(Age hold.sh hold_rows age)
 add_vm_environment(Age DSM_EXACT=on DSM_LAUNDRY=off DSM_READ_AHEAD=0)
 if(DSM_SANITIZE STREQUAL "") # sanitizers have a handler of SIGSEGV
   add_vm_test(SetDataState.none vm_none.sh)
+  add_vm_test(SetDataState.none.late hold_paused.sh hold_states none-late)
+  add_vm_environment(SetDataState.none.late DSM_READ_AHEAD=0 DSM_FAULT_TIMEOUT=1000)
   add_vm_test(MakeReadOnly hold.sh hold_states read-only)
   add_vm_test(MakeReadWrite hold.sh hold_states read-write)
 endif()
