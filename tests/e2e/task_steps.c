@@ -31,7 +31,8 @@ enum {
     YIELDS = 12,
     STORES = 40, // between two yields
     OPEN_MS = 30000,
-    WARM_UP = 40, // hops
+    WARM_UP =
+        8, // hops: by the fifth yield each page of the heap has been stored into, and takes room from then on
 };
 
 struct work {
@@ -49,8 +50,8 @@ static uint64_t compute(struct work *work, unsigned yields, void (*pause)(void))
     for (unsigned i = 0; i < yields; i++) {
         for (unsigned j = 0; j < STORES; j++) {
             uint64_t at = hold_random(&work->state) % (sizeof work->words / 8);
-            work->words[at] += local * work->state;
-            local = local * 31 + work->words[at];
+            work->words[at] += local + work->state;
+            local = (local << 7 | local >> 57) ^ work->words[at]; // loses nothing of what it was
         }
         pause();
     }
