@@ -18,6 +18,7 @@
 // point to each other and to the heap, sums in floating point in a rounding mode of its own, and yields at every depth.
 #include <fcntl.h>
 #include <fenv.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -363,16 +364,31 @@ static void aborted(void)
     finish_here(session, task);
 }
 
-// While this process sleeps on its capsule, another one takes it.
+static struct hold_touch touched; // by a thread that is no task
+
+static void *touch(void *at)
+{
+    touched = hold_load(at);
+    return NULL;
+}
+
+// While this process sleeps on its capsule, another one takes it. A thread that waits for its memory waits for nothing then.
 static void robbed(void)
 {
+    pthread_t thread;
+    hold_catch(SIGSEGV);
     dsm *session = hold_open(2 * MIB);
     dsm_task *task = begun(session);
+    void *heap = dsm_segment_base(dsm_task_segment(task, 0));
     park(task);
+    CHECK(pthread_create(&thread, NULL, touch, heap) == 0);
     hold_say("parked");
     hold_await("taken");
     RESULT(dsm_migrate_abort(task), -DSM_EFENCED);
     OK(dsm_migrate_finish(task));
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(touched.signal == SIGSEGV && touched.address == (uintptr_t)heap, "signal %d",
+          touched.signal);
     hold_close_after_errors(session);
 }
 
