@@ -10,7 +10,7 @@
 //     tool     MOVE KEY SECONDS         the thread that runs the task stops it at its next yield, and goes on from here
 //     program  CAPSULE BYTES, and these; or STAYS WHY
 //     tool     TAKEN, or REFUSED WHY, or nothing more
-//     program  LEFT; or STAYS WHY
+//     program  LEFT; or STAYS WHY; or nothing more: the server could not be asked whose the task is
 //
 // Nobody is believed but the server: whatever the tool says or does not say, but for TAKEN, the task is asked back, and
 // either is here again or has gone on elsewhere. TAKEN may be believed because it can only do harm to who says it.
@@ -175,7 +175,7 @@ static int move(struct task_mover *mover)
     int left = give_out(mover, why) == 0 ? 1 : ask_back(mover->task);
     if (left == 1) {
         say(mover->fd, "LEFT", "");
-    } else {
+    } else if (left == 0) { // else the end of the connection says that nobody knows
         say(mover->fd, "STAYS", why);
     }
     return left;
