@@ -65,20 +65,23 @@ static int play(const char *what)
     }
     drain();
     (void)sleep(SLOW_S);
-    return open(getenv("MARK"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0 ? PLAYED : 1;
+    const char *path = getenv("MARK");
+    return path != NULL && open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) >= 0 ? PLAYED : 1;
 }
 
 // ---- the agent
 
 void agent_log(enum agent_level level, const char *format, ...)
 {
+    char line[1024];
     va_list arguments;
-    FILE *log = fopen(log_path, "ae");
     (void)level;
     va_start(arguments, format);
-    (void)vfprintf(log, format, arguments);
+    (void)vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
-    (void)fputc('\n', log);
+    FILE *log = fopen(log_path, "ae");
+    assert_non_null(log);
+    (void)fprintf(log, "%s\n", line);
     (void)fclose(log);
 }
 
@@ -273,9 +276,10 @@ static int remove_folder(void **state)
 
 int main(int argc, char **argv)
 {
+    const char *part = getenv("PLAY");
     (void)argv;
-    if (getenv("PLAY") != NULL) {
-        return play(getenv("PLAY"));
+    if (part != NULL) {
+        return play(part);
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_task_is_taken),
