@@ -435,18 +435,12 @@ static void run_kill_pin(void)
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
-        {"undefined", run_undefined},
-        {"unchanged", run_unchanged},
-        {"changed", run_changed},
-        {"none", run_none},
-        {"none-late", run_none_late},
-        {"room", run_room},
-        {"killed", run_killed},
-        {"again", run_again_and_again},
-        {"read-write", run_read_write},
-        {"refused", run_refused},
-        {"read-only", run_read_only},
-        {"pin", run_pin},
+        {"undefined", run_undefined},   {"unchanged", run_unchanged},
+        {"changed", run_changed},       {"none", run_none},
+        {"none-late", run_none_late},   {"room", run_room},
+        {"killed", run_killed},         {"again", run_again_and_again},
+        {"read-write", run_read_write}, {"refused", run_refused},
+        {"read-only", run_read_only},   {"pin", run_pin},
         {"kill-pin", run_kill_pin},
     };
     return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);
