@@ -118,8 +118,7 @@ uint32_t backing_break(const struct placement *placement, const struct backing_r
                        struct backing_run *runs);
 
 // What a read does with the pages as they come. place: makes room; *to NULL: fill() takes the data, of one page or of
-// several side by side. deliver: the data of
-// these pages is complete and verified.
+// several side by side. deliver: the data of these pages is complete and verified.
 struct backing_sink {
     int (*place)(void *context, uint64_t page, uint32_t count, void **to);
     int (*fill)(void *context, uint64_t page, uint32_t offset, const void *from, uint32_t bytes);

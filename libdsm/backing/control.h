@@ -32,11 +32,11 @@ int control_delete(struct session *session, const char *name, struct failure *fa
 
 // For the keeper, on a lane that it owns: opens again by id with the epoch held, unless the server has fewer writes than
 // it acknowledged (-ENOENT). One try.
-// The same of a segment that the keeper leaves alone, over the control lane.
-int control_reopen(struct session *session, const struct backing_segment *segment,
-                   struct control_segment *info, struct failure *failure);
 int control_resume(struct backing_lane *lane, const struct backing_segment *segment, bool write,
                    struct control_segment *info, int64_t deadline);
+// The same, for writing, of a segment that the keeper leaves alone: over the control lane, until there is an answer.
+int control_reopen(struct session *session, const struct backing_segment *segment,
+                   struct control_segment *info, struct failure *failure);
 // The same lane: closes what it has just opened and found to be an older one. -ECONNRESET when the lane was cut, else 0.
 int control_let_go(struct backing_lane *lane, const struct backing_segment *segment,
                    int64_t deadline);

@@ -7,8 +7,8 @@
 
 #include "rpc/failpoint.h"
 
-// X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that only
-// kill and delay fit.
+// X(name, text, may_fail): may_fail 0 where the step before it cannot be taken back, so that
+// error does not fit.
 #define STORE_FAILPOINTS(X)                                                                        \
     X(OPEN_LOCKED, "open.locked", 1)     /* the lock is held, nothing was read */                  \
     X(OPEN_CREATED, "open.created", 1)   /* directories are there, the header is not */            \
