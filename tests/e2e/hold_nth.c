@@ -171,7 +171,8 @@ static void run_each(void)
             had_mappings = mappings();
         }
     }
-    printf("%lu allocations, %lu refusals\n", (unsigned long)n - 1, (unsigned long)refusals);
+    printf("%lu allocations, %lu refusals; %u mappings, %u before\n", (unsigned long)n - 1,
+           (unsigned long)refusals, mappings(), had_mappings);
     CHECK(n > 20 && refusals > 10, "nothing was tested");
     CHECK(descriptors() == had_descriptors, "%u descriptors, and %u before", descriptors(),
           had_descriptors);
