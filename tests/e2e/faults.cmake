@@ -23,3 +23,10 @@ foreach(way to-server to-client both)
   set_tests_properties(e2e.faults.partition.${way} PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
     ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;DSM_FAULT_TIMEOUT=3000")
 endforeach()
+
+# Requests and answers that are lost with their connections.
+add_executable(hold_once ${faults_folder}/hold_once.c ${faults_folder}/hold_rig.c)
+target_link_libraries(hold_once PRIVATE dsm)
+add_test(NAME e2e.faults.once COMMAND ${faults_folder}/hold_spoiled.sh hold_once all 7000)
+set_tests_properties(e2e.faults.once PROPERTIES LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+  ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;DSM_FAULT_TIMEOUT=0")

@@ -7,6 +7,8 @@
 # At least READS reads of whole pages must have been checked in the end.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=tests/e2e/spoil_lib.sh
+. "$(dirname "$0")/spoil_lib.sh"
 RANDOM=${1:-1}
 seed=${1:-1}
 operations=${2:-60000}
@@ -20,20 +22,7 @@ server=(ip netns exec "$server_namespace")
 "${server[@]}" nft add table inet faults 2>"$work/nft.log" ||
     skip "nft does not work here: $(head -n 1 "$work/nft.log")"
 start_dsmd
-dsmd_port=$server_port
-
-"${server[@]}" setpriv --pdeathsig KILL "$build/bin/spoil_proxy" $server_address $server_address "$dsmd_port" "$seed" 500 \
-    >"$work/proxy" &
-proxy_pid=$!
-pids+=("$proxy_pid")
-wait_until 10 test -s "$work/proxy" || fail "the proxy does not start"
-proxy_port=$(head -n 1 "$work/proxy")
-
-over_proxy() { # COMMAND...: with a client that goes by the proxy
-    server_port=$proxy_port
-    "$@"
-    server_port=$dsmd_port
-}
+start_proxy "$seed" 500
 
 pause() { # MOST_MS
     sleep "$(printf '%d.%03d' $((RANDOM % $1 / 1000)) $((RANDOM % $1 % 1000)))"
@@ -137,7 +126,7 @@ has_segment() {
     [ -n "$(ls "$store/segments" 2>/dev/null)" ] || ended "$client_pid"
 }
 wait_until 60 has_segment || fail "pagecheck makes no segment"
-kill -USR1 "$proxy_pid"
+spoil
 end=$((SECONDS + seconds))
 while [ $SECONDS -lt $end ] && ! ended "$client_pid"; do
     one_fault
@@ -145,14 +134,9 @@ while [ $SECONDS -lt $end ] && ! ended "$client_pid"; do
 done
 wait_client || fail "pagecheck: exit $?"
 grep -qw verified "$client_log" || fail "pagecheck did not say verified"
-kill -TERM "$proxy_pid"
-wait "$proxy_pid" || fail "the proxy ended with an error"
 say "faults:$(for fault in "${!met[@]}"; do printf ' %s %s' "$fault" "${met[$fault]}"; done)"
-say "the wire:$(tail -n +2 "$work/proxy" | tr '\n' ',')"
 [ ${#met[@]} -ge 3 ] || fail "only ${#met[@]} kinds of faults were met: nothing was tried"
-deeds=$(awk 'NR > 1 && $2 > 0' "$work/proxy" | wc -l)
-[ "$deeds" -eq 6 ] || fail "the wire did only $deeds of the six things that it can do"
+stop_proxy 6
 checked=$(sed -n 's/.* \([0-9][0-9]*\) page reads checked$/\1/p' "$client_log")
 [ "${checked:-0}" -ge "$reads" ] || fail "only ${checked:-0} page reads were checked, not $reads"
-server_port=$dsmd_port
 stop_dsmd

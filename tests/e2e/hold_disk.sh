@@ -7,6 +7,7 @@
 # dsmd says so when it is started on the full one; otherwise the program tells what it sees.
 [ -n "${HOLD_OWN_MOUNTS:-}" ] || {
     [ "$(id -u)" -eq 0 ] || { echo "SKIPPED: needs root: mounts file systems" && exit 77; }
+    unshare --mount true 2>/dev/null || { echo "SKIPPED: cannot make a mount namespace" && exit 77; }
     HOLD_OWN_MOUNTS=1 exec unshare --mount --propagation private "$0" "$@"
 }
 # shellcheck source=tests/e2e/hold_lib.sh
@@ -28,6 +29,7 @@ if [ "$case" = full-tmpfs ]; then
     store=$memory/store
     mount -o remount,size=100M "$memory"
 else
+    command -v mkfs.ext4 >/dev/null && command -v filefrag >/dev/null || skip "needs mkfs.ext4 (Debian package e2fsprogs)"
     truncate -s 140M "$image"
     mkfs.ext4 -q -F -E nodiscard "$image"
     mount -o loop,noatime "$image" "$disk" 2>"$work/mount.log" || skip "no loop device: $(head -n 1 "$work/mount.log")"

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A wire that spoils what goes over it (spoil_proxy), between a client and the dsmd that runs. After lib.sh.
+#
+#   start_proxy SEED RATE   it spoils nothing yet
+#   over_proxy COMMAND...   with a client that goes by it
+#   spoil                   now it does
+#   stop_proxy DEEDS        it must have done so many of the six things that it can do
+start_proxy() {
+    local into=()
+    [ -z "$server_namespace" ] || into=(ip netns exec "$server_namespace")
+    "${into[@]}" setpriv --pdeathsig KILL "$build/bin/spoil_proxy" "$server_address" "$server_address" "$server_port" "$1" "$2" \
+        >"$work/proxy" &
+    proxy_pid=$!
+    pids+=("$proxy_pid")
+    wait_until 10 test -s "$work/proxy" || fail "the proxy does not start"
+    dsmd_port=$server_port
+    proxy_port=$(head -n 1 "$work/proxy")
+}
+
+over_proxy() { # COMMAND...: with a client that goes by the proxy
+    server_port=$proxy_port
+    "$@"
+    server_port=$dsmd_port
+}
+
+spoil() {
+    kill -USR1 "$proxy_pid"
+}
+
+stop_proxy() {
+    local deeds
+    kill -TERM "$proxy_pid"
+    wait "$proxy_pid" || fail "the proxy ended with an error"
+    say "the wire:$(tail -n +2 "$work/proxy" | tr '\n' ',')"
+    deeds=$(awk 'NR > 1 && $2 > 0' "$work/proxy" | wc -l)
+    [ "$deeds" -ge "$1" ] || fail "the wire did only $deeds of the $1 things that it should have done"
+}
