@@ -102,7 +102,7 @@ foreach(role space quota thin)
 endforeach()
 
 add_hold_program(disk)
-foreach(case full-tmpfs full-disk write-errors read-errors)
+foreach(case full-tmpfs full-disk write-errors sync-errors read-errors)
   add_hold_test(disk ${case} SCRIPT hold_disk.sh LANES sock LABELS plain-only)
 endforeach()
 

@@ -85,6 +85,32 @@ static void run_no_writes(void)
     hold_close_after_errors(session);
 }
 
+// A sync that failed is told once, and what it was of may be forgotten by the kernel: from then on dsmd acknowledges no write until
+// it is started again, even when its disk works.
+static void run_no_sync(void)
+{
+    hold_catch(SIGBUS);
+    dsm *session = hold_open(CACHE);
+    dsm_segment *segment = hold_create(session, "kept", PAGES, PAGE);
+    hold_fill_all(segment, 1);
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    trouble("break", "broken");
+    for (uint64_t page = 0; page < CHANGED; page++) {
+        hold_fill(segment, page, 2);
+    }
+    RESULT(dsm_clean(segment, hold_all(segment), NULL), -EIO);
+    trouble("mend", "mended");
+    RESULT(dsm_clean(segment, hold_all(segment), NULL), -EIO);
+    check_what_is_there(segment);
+    trouble("restart", "restarted");
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    OK(dsm_segment_close(segment));
+    trouble("again", "once-more");
+    segment = hold_segment(session, "kept", DSM_READ_ONLY);
+    check_versions(segment);
+    hold_close_after_errors(session);
+}
+
 static uint64_t read_all(dsm_segment *segment)
 {
     uint64_t unreadable = 0;
@@ -131,6 +157,7 @@ int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
         {"no-writes", run_no_writes},
+        {"no-sync", run_no_sync},
         {"no-reads", run_no_reads},
     };
     return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);

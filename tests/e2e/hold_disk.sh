@@ -3,6 +3,7 @@
 # hold_disk.sh PROGRAM CASE: a store on a small file system of this test's own (in a mount namespace), which gets into trouble:
 #   full-tmpfs | full-disk   somebody else's file takes all that is free
 #   write-errors             the disk below takes no more blocks: a sparse image on a tmpfs that is full; dsmd promises power
+#   sync-errors              the same, but it takes them again soon, and the file system has no journal that would end it
 #   read-errors              the end of the disk below is not there any more
 # dsmd says so when it is started on the full one; otherwise the program tells what it sees.
 [ -n "${HOLD_OWN_MOUNTS:-}" ] || {
@@ -14,9 +15,17 @@
 . "$(dirname "$0")/hold_lib.sh"
 case=$2
 role=no-writes
-[ "$case" != read-errors ] || role=no-reads
 options=(--capacity 20M)
-[ "$case" != write-errors ] || options+=(--durability power)
+format=()
+case $case in
+write-errors) options+=(--durability power) ;;
+sync-errors)
+    role=no-sync
+    options+=(--durability power)
+    format=(-O ^has_journal)
+    ;;
+read-errors) role=no-reads ;;
+esac
 hold_setup "$1"
 
 memory=$work/memory # a tmpfs, on which the store or the disk lies
@@ -31,8 +40,13 @@ if [ "$case" = full-tmpfs ]; then
 else
     command -v mkfs.ext4 >/dev/null && command -v filefrag >/dev/null || skip "needs mkfs.ext4 (Debian package e2fsprogs)"
     truncate -s 140M "$image"
-    mkfs.ext4 -q -F -E nodiscard "$image"
+    mkfs.ext4 -q -F -b 4096 -E nodiscard "${format[@]}" "$image"
     mount -o loop,noatime "$image" "$disk" 2>"$work/mount.log" || skip "no loop device: $(head -n 1 "$work/mount.log")"
+    # A request of which only the first part was written is no error to the loop device of Linux 6.18: so it has one part.
+    if [[ $case = *-errors ]]; then
+        device=$(findmnt -no SOURCE "$disk")
+        echo 4 >"/sys/block/${device##*/}/queue/max_sectors_kb" || skip "the loop device's requests cannot be made small"
+    fi
     store=$disk/store
 fi
 mkdir -m 0700 "$store"
@@ -72,7 +86,7 @@ hold_await break
 case $case in
 full-tmpfs) fill "$memory" ;;
 full-disk) fill "$disk" ;;
-write-errors) fill "$memory" ;;
+write-errors | sync-errors) fill "$memory" ;;
 read-errors) cut_disk ;;
 esac
 hold_say broken
@@ -92,13 +106,25 @@ write-errors) # a file system that could not write its journal has to be mounted
     mount -o loop,noatime "$image" "$disk"
     start_dsmd "${options[@]}"
     ;;
+sync-errors) rm "$memory/filler" ;;
 read-errors) cat "$work/tail" >>"$image" ;;
 esac
 [ "$case" = read-errors ] || grep 'refused a write' "$work/dsmd.log" || fail "dsmd's log does not tell of the trouble"
 hold_say mended
 hold_await restart
 kill_dsmd
+if [ "$case" = sync-errors ]; then # without a journal, what the file system says of itself has to be put right
+    umount "$disk"
+    e2fsck -fy "$image" >"$work/fsck.log" 2>&1 || [ $? -le 2 ] || fail "the file system is not sound"
+    mount -o loop,noatime "$image" "$disk"
+fi
 start_dsmd "${options[@]}"
 hold_say restarted
+if [ "$case" = sync-errors ]; then
+    hold_await again
+    kill_dsmd
+    start_dsmd "${options[@]}"
+    hold_say once-more
+fi
 hold_wait "$role"
 stop_dsmd
