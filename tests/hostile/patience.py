@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# patience.py LIBRARY ROLE [PID_FILE]: a program of the library for patience.sh and limits.sh. ROLE:
+# patience.py LIBRARY ROLE [STOP]: a program of the library for patience.sh and limits.sh. ROLE:
 #   open    opens a session and says how that went
-#   create  stops the dsmd whose process PID_FILE names, and makes a segment
-#   close   stops it, and closes the session
+#   create  makes a segment
+#   close   closes the session
 #   idle    makes a segment and does nothing for 12 s
 #   writer  opens the segment of idle for writing
 #   stack   says how large the signal stack of dsm_thread_init() is
+# STOP: the number of a process that is stopped before; or MARK=VALUE: its own dsmd, which has this in its environment.
 # Exit 1 with the library's words when the last call fails.
 import ctypes
 import os
@@ -44,13 +45,31 @@ def idle():
     return error
 
 
+def contents(pid, name):
+    try:
+        return open(f"/proc/{pid}/{name}", "rb").read()
+    except OSError:
+        return b""
+
+
+def process(stop):
+    if "=" not in stop:
+        return int(stop)
+    (pid,) = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and b"--embedded" in contents(pid, "cmdline")
+              and stop.encode() in contents(pid, "environ")]
+    return pid
+
+
 ROLES = dict(open=lambda: 0, create=create, close=lambda: library.dsm_close(session), idle=idle, stack=stack,
              writer=lambda: library.dsm_segment_open(session, b"patience", 1, ctypes.byref(segment)))
 error = library.dsm_open(None, ctypes.byref(session))
 if error == 0:
     if len(sys.argv) > 3:
-        os.kill(int(open(sys.argv[3]).read()), signal.SIGSTOP)
+        pid = process(sys.argv[3])
+        os.kill(pid, signal.SIGSTOP)
     error = ROLES[role]()
 library.dsm_error.restype = ctypes.POINTER(Detail)
 print(library.dsm_error().contents.text.decode() if error else "done", flush=True)
+if len(sys.argv) > 3:
+    os.kill(pid, signal.SIGCONT)
 os._exit(error != 0)
