@@ -221,12 +221,6 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
     return CLAIM_DONE;
 }
 
-void frames_unclaim(struct pager *pager, struct claims *claims, uint64_t bytes)
-{
-    (void)pager;
-    claims->credit += bytes;
-}
-
 void frames_release(struct pager *pager, uint64_t bytes)
 {
     INVARIANT(pager->resident_bytes >= bytes);

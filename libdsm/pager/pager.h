@@ -176,8 +176,6 @@ enum claim { CLAIM_DONE, CLAIM_DIRTY, CLAIM_NONE };
 // yet. CLAIM_NONE: none now (*all_failed: since every victim's write failed).
 enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t bytes,
                         struct victim *dirty, bool *all_failed);
-void frames_unclaim(struct pager *pager, struct claims *claims,
-                    uint64_t bytes); // (L) back to credit
 bool frames_take_victim(struct pager *pager, struct claims *claims,
                         struct victim victim); // (L) RESIDENT or WRITING
 void frames_note_failed(struct claims *claims, struct victim victim,

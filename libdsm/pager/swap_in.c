@@ -173,7 +173,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         s->error = swap_pin(s, entry);
         if (s->error != 0) {
             if (!step.dirty) {
-                frames_unclaim(s->pager, &s->claims, segment->page_bytes);
+                s->claims.credit += segment->page_bytes;
             }
             return step;
         }

@@ -190,7 +190,7 @@ void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error)
         }
         page_set(&segment->table, entry, 0, PAGE_REQUESTED);
         page_wake(&segment->table, entry);
-        frames_unclaim(s->pager, &s->claims, segment->page_bytes);
+        s->claims.credit += segment->page_bytes;
     }
     lock_release(&s->pager->lock);
 }

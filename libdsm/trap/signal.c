@@ -88,7 +88,7 @@ static void send_to_self(int number, siginfo_t *info)
     (void)sync_call(SYS_rt_tgsigqueueinfo, pid, tid, number, (long)info, 0, 0);
 }
 
-void trap_raise_sigbus(uintptr_t address, const uint64_t *mask)
+static void raise_sigbus(uintptr_t address, const uint64_t *mask)
 {
     siginfo_t info = {.si_signo = SIGBUS, .si_code = BUS_ADRERR};
     info.si_addr = (void *)address; // NOLINT(performance-no-int-to-ptr): it is an address
@@ -158,7 +158,7 @@ static void fail(int number, siginfo_t *info, ucontext_t *context, const uint64_
     if (number == SIGBUS) {
         pass_on(number, info, context, *mask);
     } else {
-        trap_raise_sigbus((uintptr_t)info->si_addr, mask);
+        raise_sigbus((uintptr_t)info->si_addr, mask);
     }
 }
 

@@ -76,7 +76,5 @@ typedef enum trap_verdict trap_resolve(const struct trap_fault *fault);
 // SIGSEGV; also SIGBUS when faults come as such (trap_uffd).
 int trap_install(trap_resolve *resolve, bool sigbus);
 void trap_uninstall(void);
-// Asynchronous-signal-safe part of TRAP_FAILED, for tests of its own: raises SIGBUS for the calling thread.
-void trap_raise_sigbus(uintptr_t address, const uint64_t *mask);
 
 #endif
