@@ -138,21 +138,24 @@ static struct pager_options pager_options_of(const struct settings *s)
 // DSM_TRAP=auto takes what the kernel has; who names a trap shall have it, or be told why not.
 static int get_trap(dsm *session, struct failure *failure)
 {
-    int error = session->settings.trap != SETTINGS_MPROTECT ? trap_uffd_get() : -ENOSYS;
-    if (error != 0 && session->settings.trap == SETTINGS_UFFD) {
+    const settings_choice choice = session->settings.trap;
+    const struct trap_ops *uffd;
+    int error =
+        choice != SETTINGS_MPROTECT ? trap_uffd_get(choice != SETTINGS_UFFD_SYNC, &uffd) : -ENOSYS;
+    if (error != 0 && (choice == SETTINGS_UFFD || choice == SETTINGS_UFFD_SYNC)) {
         return failure_set(failure, error,
                            "DSM_TRAP=uffd: userfaultfd with SIGBUS and write protection of shared "
                            "memory is refused here (%s; Linux 6.4 or newer has it). Take "
                            "DSM_TRAP=auto or mprotect.",
                            strerror(-error));
     }
-    session->trap = error == 0 ? &trap_uffd_ops : &trap_mprotect_ops;
+    session->trap = error == 0 ? uffd : &trap_mprotect_ops;
     return 0;
 }
 
 static void put_trap(dsm *session)
 {
-    if (session->trap == &trap_uffd_ops) {
+    if (session->trap != NULL && session->trap != &trap_mprotect_ops) {
         trap_uffd_put();
     }
     session->trap = NULL;
@@ -185,7 +188,7 @@ static int start(dsm *session, struct failure *failure)
         session_stop(&session->session);
         return failure_set(failure, error, "The library's threads could not be started.");
     }
-    error = trap_install(pager_fault, session->trap == &trap_uffd_ops);
+    error = trap_install(pager_fault, session->trap != &trap_mprotect_ops);
     if (error != 0) {
         session_cancel(&session->session);
         pager_stop(&session->pager);
@@ -202,7 +205,7 @@ static int show_counters(dsm *session, struct failure *failure)
     const struct stat_page_facts facts = {
         .cache_bytes = s->cache_bytes,
         .server = s->server,
-        .trap = session->trap == &trap_uffd_ops ? STAT_TRAP_UFFD : STAT_TRAP_MPROTECT,
+        .trap = session->trap != &trap_mprotect_ops ? STAT_TRAP_UFFD : STAT_TRAP_MPROTECT,
     };
     int error = stat_page_create(&session->page, &facts, s->stat == SETTINGS_ON_IS_FIRST);
     session->counters = session->page.counters;

@@ -290,6 +290,7 @@ DSM_API int dsm_page_state(dsm_segment *segment, uint64_t page, dsm_page_info *i
     struct segment *s = &segment->segment;
     sync_mask mask = sync_block_signals();
     lock_acquire(&s->pager->lock);
+    protection_look(s, page, 1);
     const struct page_entry *entry = page_at(&s->table, page);
     enum page_state state = page_state(&s->table, entry);
     bool resident = state == PAGE_RESIDENT || state == PAGE_WRITING;

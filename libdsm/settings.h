@@ -38,7 +38,7 @@ struct settings {
 };
 
 enum { SETTINGS_SOCK = 0, SETTINGS_GRPC = 1, SETTINGS_PWRITE = 0, SETTINGS_ALIAS = 1 };
-enum { SETTINGS_MPROTECT = 0, SETTINGS_UFFD = 1, SETTINGS_AUTO_TRAP = 2 };
+enum { SETTINGS_MPROTECT, SETTINGS_UFFD, SETTINGS_UFFD_SYNC, SETTINGS_AUTO_TRAP };
 enum { SETTINGS_ON_IS_FIRST = 0 };
 
 // The defaults; over them $DSM_CONFIG alone (empty: no file), or else SETTINGS_SYSTEM_FILE and then the user's

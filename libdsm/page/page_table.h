@@ -35,9 +35,10 @@ enum page_flag {              // bits of the word above the state
     PAGE_SENT = 1 << 15,      // was dirty; its contents are on their way to the server
     PAGE_DEFINED = 1 << 16,   // the program's mark: its zeros are contents
     PAGE_SPARED = 1 << 17,    // the clock passed it by once, since it came ahead
-    PAGE_CHANGE_COUNT = 1 << 18, // one in the count of changes, which has the bits from here up
+    PAGE_TRACKED = 1 << 18,   // open for loads and stores; whether one came the trap knows
+    PAGE_CHANGE_COUNT = 1 << 19, // one in the count of changes, which has the bits from here up
 };
-#define PAGE_OPEN (PAGE_OPEN_READ | PAGE_OPEN_WRITE)
+#define PAGE_OPEN (PAGE_OPEN_READ | PAGE_OPEN_WRITE | PAGE_TRACKED)
 
 struct page_entry {
     _Atomic uint32_t word;

@@ -64,6 +64,7 @@ static void check_in(struct segment *segment, uint64_t page, uint32_t count)
         page_move(&segment->table, page + i, PAGE_RESIDENT);
         page_wake(&segment->table, page_at(&segment->table, page + i));
     }
+    protection_writes_again(segment, page, count);
 }
 
 static void append(struct clean_run *run, uint64_t page)
@@ -92,7 +93,7 @@ static void take_marks(struct clean_run *run)
     for (uint32_t i = 0; i < run->count; i++) {
         struct page_entry *entry = page_at(table, run->base + i);
         // One that is open for stores all the same (no mapping was left to close it) stays dirty.
-        if (page_has(entry, PAGE_DIRTY) && protection_of(entry) != TRAP_READ_WRITE) {
+        if (page_has(entry, PAGE_DIRTY) && protection_of(entry) < TRAP_TRACKED) {
             wire_map_set(run->was_dirty, i);
             page_set(table, entry, PAGE_SENT, PAGE_DIRTY);
         }
@@ -249,12 +250,22 @@ static bool joins(const struct clean *c, const struct clean_run *run)
            run->count - run->dirty_count < c->pager->options.clean_gap_pages;
 }
 
+// What is stored into behind it came during the call.
+static void look_ahead(struct clean *c)
+{
+    if (c->page >= c->looked) {
+        protection_look(c->segment, c->page, TRAP_LOOK_UNITS);
+        c->looked = c->page + TRAP_LOOK_UNITS;
+    }
+}
+
 static enum outcome consider_resident(struct clean *c, struct page_entry *entry)
 {
     if (entry->pins > 0) {
         c->passed_over++;
         return OUT_PINNED;
     }
+    look_ahead(c);
     if (!page_has(entry, PAGE_DIRTY)) {
         if (!joins(c, in_hand(c))) {
             return OUT_CLEAN;

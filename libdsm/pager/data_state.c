@@ -71,11 +71,14 @@ static int protect_page(struct segment *segment, uint64_t page, bool read_only)
     int error = check_page(segment, page, false);
     if (error == 0 && read_only) {
         protection_no_writes(segment, page, 1);
-        error = protection_of(entry) == TRAP_READ_WRITE ? -ENOMEM : 0;
+        error = protection_of(entry) >= TRAP_TRACKED ? -ENOMEM : 0;
     }
     if (error == 0) {
         page_set(&segment->table, entry, read_only ? PAGE_READ_ONLY : 0,
                  read_only ? 0 : PAGE_READ_ONLY);
+    }
+    if (error == 0 && !read_only && page_state(&segment->table, entry) == PAGE_RESIDENT) {
+        protection_writes_again(segment, page, 1);
     }
     return error;
 }
@@ -111,8 +114,7 @@ static int mark(struct segment *segment, uint64_t page, bool changed)
         page_set(&segment->table, entry, PAGE_CHANGED | PAGE_DEFINED, 0);
         return 0;
     }
-    protection_no_writes(segment, page, 1);
-    if (protection_of(entry) == TRAP_READ_WRITE) {
+    if (!protection_watch(segment, page)) {
         return -ENOMEM; // stores would go unnoticed
     }
     page_set(&segment->table, entry, PAGE_DEFINED, PAGE_CHANGED);

@@ -121,9 +121,11 @@ static enum settled spurious(struct segment *segment, uint64_t page, const struc
     return last_fault.times > SAME_FAULT_MOST ? FOREIGN : SETTLED;
 }
 
-static enum settled open_page(struct segment *segment, uint64_t page, enum trap_access access)
+static enum settled open_page(struct segment *segment, uint64_t page, bool write)
 {
-    return protection_set(segment, page, 1, access) == 0 ? SETTLED : ASK; // in a while
+    int error = write ? protection_set(segment, page, 1, TRAP_READ_WRITE)
+                      : protection_open(segment, page, 1);
+    return error == 0 ? SETTLED : ASK; // in a while
 }
 
 static bool may_store(const struct segment *segment, uint64_t page)
@@ -149,11 +151,11 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     if (page_has(entry, PAGE_AHEAD)) {
         course->ahead = prefetch_touched(segment, page);
     }
-    if (fault->write && now != TRAP_READ_WRITE) {
+    if (fault->write && now < TRAP_TRACKED) {
         if (state == PAGE_WRITING) {
             return WAIT;
         }
-        if (open_page(segment, page, TRAP_READ_WRITE) != SETTLED) {
+        if (open_page(segment, page, true) != SETTLED) {
             return ASK;
         }
         if (now == TRAP_READ) {
@@ -163,7 +165,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         }
     } else if (now != TRAP_NONE) {
         return spurious(segment, page, fault);
-    } else if (open_page(segment, page, TRAP_READ) != SETTLED) {
+    } else if (open_page(segment, page, false) != SETTLED) {
         return ASK;
     }
     STAT_ADD(stat, faults_soft, 1);

@@ -54,10 +54,16 @@ static bool spared(struct segment *segment, uint64_t page)
 
 // Changes of a lost or fenced segment can be saved nowhere: they must not take the memory of the others. Whoever touches
 // such a page later gets SIGBUS.
-bool frames_needs_write(const struct segment *segment, uint64_t page)
+static bool is_to_be_written(const struct segment *segment, uint64_t page)
 {
     return page_has(page_at(&segment->table, page), PAGE_DIRTY) &&
            backing_fate_of(&segment->placement, page) == BACKING_WELL;
+}
+
+bool frames_needs_write(struct segment *segment, uint64_t page)
+{
+    protection_look(segment, page, 1);
+    return is_to_be_written(segment, page);
 }
 
 static uint8_t queue_of(const struct pager *pager, const struct segment *segment, uint64_t page)
@@ -154,12 +160,16 @@ static bool choose(struct pager *pager, struct claims *claims, struct victim *vi
     return true;
 }
 
-// A page that cannot be closed (no mapping left for the split) is no victim: punching it open would show zeros.
+// A page that cannot be closed (no mapping left for the split) is no victim: punching it open would show zeros. Nor is one that
+// was stored into since it was looked at.
 bool frames_take_victim(struct pager *pager, struct claims *claims, struct victim victim)
 {
     struct page_entry *entry = page_at(&victim.segment->table, victim.page);
     if (protection_of(entry) != TRAP_NONE &&
         protection_set(victim.segment, victim.page, 1, TRAP_NONE) != 0) {
+        return false;
+    }
+    if (is_to_be_written(victim.segment, victim.page)) {
         return false;
     }
     bool written = page_state(&victim.segment->table, entry) == PAGE_WRITING;
@@ -204,6 +214,10 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
             return CLAIM_DIRTY;
         }
         if (!frames_take_victim(pager, claims, victim)) {
+            if (is_to_be_written(victim.segment, victim.page)) {
+                *dirty = victim;
+                return CLAIM_DIRTY;
+            }
             frames_note_failed(claims, victim, -ENOMEM);
             if (claims->failed_count == PAGER_FAILED_VICTIMS) {
                 return CLAIM_NONE;

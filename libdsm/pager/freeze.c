@@ -72,21 +72,24 @@ static int begin(struct segment *segment, uint64_t *failed)
     return error;
 }
 
-// (L) From a page with a frame on: closed with those open ones that follow it, and counted. Their number.
+// (L) From a page with a frame on: closed with those open ones that follow it, and then counted: until it is closed a store may
+// come that only the trap knows of. Their number.
 static uint64_t close_run(struct segment *segment, uint64_t page, struct freeze *freeze, int *error)
 {
     bool open = protection_of(page_at(&segment->table, page)) != TRAP_NONE;
-    uint64_t n = 0;
-    do {
-        bool dirty = page_has(page_at(&segment->table, page + n), PAGE_DIRTY);
-        freeze->dirty_pages += dirty;
-        freeze->clean_pages += !dirty;
+    uint64_t n = 1;
+    while (open && n < LOOKS && page + n < segment->table.pages &&
+           protection_of(page_at(&segment->table, page + n)) != TRAP_NONE) {
         n++;
-    } while (open && n < LOOKS && page + n < segment->table.pages &&
-             protection_of(page_at(&segment->table, page + n)) != TRAP_NONE);
+    }
     if (open) {
         freeze->failed_page = page;
         *error = protection_set(segment, page, n, TRAP_NONE);
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        bool dirty = page_has(page_at(&segment->table, page + i), PAGE_DIRTY);
+        freeze->dirty_pages += dirty;
+        freeze->clean_pages += !dirty;
     }
     return n;
 }

@@ -150,12 +150,23 @@ struct pager {
 
 // ---- protection.c (all under the lock) ----
 enum trap_access protection_of(const struct page_entry *entry);
-// Sets what the program may do with these pages, and their flags. 0, or -ENOMEM: they stay closed or as they were.
+// Sets what the program may do with these pages, and their flags. 0, or -ENOMEM: they stay closed or as they were. TRACKED: none of
+// them is so now.
 int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum trap_access access);
 // The page is open, and a touch of it was trapped all the same: the kernel may have shut it by itself.
 void protection_renew(struct segment *segment, uint64_t page);
-// Takes write access from those that have it.
+// Opens those that are closed to loads, and to stores where the trap would notice them.
+int protection_open(struct segment *segment, uint64_t page, uint64_t count);
+// What the trap knows of stores into these pages: their marks are as of now.
+void protection_look(struct segment *segment, uint64_t page, uint64_t count);
+// Takes write access from those that have it, and looks. And gives it back where the trap would notice a store.
 void protection_no_writes(struct segment *segment, uint64_t page, uint64_t count);
+void protection_writes_again(struct segment *segment, uint64_t page, uint64_t count);
+// Of a page that is to lose its contents, and that somebody else has pinned. False: it may be stored into, or was just now, and that
+// must not be forgotten.
+bool protection_shut_pinned(struct segment *segment, uint64_t page);
+// From now on a store is noticed. False: it would not be.
+bool protection_watch(struct segment *segment, uint64_t page);
 
 // ---- frames.c ----
 struct victim {
@@ -185,9 +196,9 @@ void frames_discard(struct pager *pager,
 void frames_settle(struct pager *pager, struct claims *claims); // discards, and gives credit back
 void frames_release(struct pager *pager, uint64_t bytes);       // (L)
 bool frames_evictable(const struct pager *pager, const struct segment *segment,
-                      uint64_t page);                                  // (L)
-bool frames_needs_write(const struct segment *segment, uint64_t page); // (L) before it goes
-uint64_t frames_free(const struct pager *pager);                       // (L) bytes
+                      uint64_t page);                            // (L)
+bool frames_needs_write(struct segment *segment, uint64_t page); // (L) before it goes; looks
+uint64_t frames_free(const struct pager *pager);                 // (L) bytes
 struct segment *frames_owner(const struct pager *pager, uint32_t frame);
 // (L) What replacement finds in a frame that may be taken: an open page is closed, with its neighbours.
 enum replacement_view frames_view(struct pager *pager, uint32_t frame);
@@ -281,6 +292,7 @@ struct clean {
     uint32_t first, under_way;
     uint64_t bytes_under_way;
     bool skipping;
+    uint64_t looked; // what the trap knows is noted of the pages before this one
     int error;
     uint64_t failed_page;
 };

@@ -77,7 +77,7 @@ static void open_beside(struct segment *segment, uint64_t page, int64_t stride, 
         n++;
     }
     if (n > 0) { // or they stay closed: a soft fault for each
-        (void)protection_set(segment, stride > 0 ? page + 1 : page - n, n, TRAP_READ);
+        (void)protection_open(segment, stride > 0 ? page + 1 : page - n, n);
     }
 }
 

@@ -42,7 +42,7 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     const struct trap_ops *trap = pager->options.trap;
     trap = trap != NULL ? trap : &trap_mprotect_ops;
     error = trap->attach(&segment->view, base, segment->backing.pages * segment->page_bytes,
-                         pager->options.fill);
+                         pager->options.fill, segment->writable);
     if (error == 0) {
         error = publish(pager, segment);
         if (error != 0) {

@@ -51,22 +51,30 @@ static uint64_t offset_of(const struct swap *s, uint64_t page)
 
 // ---- one page ----
 
+static bool shut(const struct swap *s, const struct page_entry *entry)
+{
+    if (entry->pins > ((s->flags & DSM_PIN) != 0)) {
+        return protection_shut_pinned(s->segment, s->page);
+    }
+    protection_no_writes(s->segment, s->page, 1);
+    return protection_of(entry) < TRAP_TRACKED;
+}
+
 // Contents are not wanted: zeros, and nothing to write. Stores are shut out first; where they cannot be (the page is pinned by
 // somebody else, or no mapping is left) it stays dirty.
 static void kill_contents(struct swap *s, struct page_entry *entry)
 {
     static const uint8_t zeros[LIMIT_PAGE_MIN_BYTES];
     struct segment *segment = s->segment;
-    if (entry->pins <= ((s->flags & DSM_PIN) != 0)) {
-        protection_no_writes(segment, s->page, 1);
-    }
+    bool is_shut = shut(s, entry);
     for (uint32_t at = 0; at < segment->page_bytes; at += sizeof zeros) {
         (void)segment->view.ops->fill(&segment->view, offset_of(s, s->page) + at, zeros,
                                       sizeof zeros);
     }
-    if (protection_of(entry) != TRAP_READ_WRITE) {
+    if (is_shut) {
         page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED | PAGE_DEFINED);
     }
+    protection_writes_again(segment, s->page, 1);
 }
 
 static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
@@ -95,7 +103,9 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
     if (protection_of(entry) == TRAP_NONE) {
         replacement_touched(&s->pager->replacement, entry->frame, ahead);
     }
-    if (protection_of(entry) < access) {
+    if (access == TRAP_READ) {
+        (void)protection_open(segment, s->page, 1);
+    } else if (protection_of(entry) < access) {
         (void)protection_set(segment, s->page, 1, access);
     }
     return IN_ALREADY;

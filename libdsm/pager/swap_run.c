@@ -136,8 +136,9 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count)
             n++;
         }
         if (access != TRAP_NONE) { // it is closed now
-            (void)protection_set(segment, page + i, n,
-                                 access); // or stays so: the touch is a soft fault
+            // Or stays so: the touch is a soft fault.
+            (void)(access == TRAP_READ ? protection_open(segment, page + i, n)
+                                       : protection_set(segment, page + i, n, access));
         }
         i += n;
     }
@@ -282,6 +283,7 @@ void swap_tell_request(const struct swap *s, const struct backing_run *run)
 void swap_victim_in(struct victim victim)
 {
     page_move(&victim.segment->table, victim.page, PAGE_RESIDENT);
+    protection_writes_again(victim.segment, victim.page, 1);
     page_wake(&victim.segment->table, page_at(&victim.segment->table, victim.page));
 }
 

@@ -13,7 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum trap_access { TRAP_NONE, TRAP_READ, TRAP_READ_WRITE, TRAP_ANY };
+// TRACKED: loads and stores, and the kernel notes the first store; only where the trap tracks.
+enum trap_access { TRAP_NONE, TRAP_READ, TRAP_TRACKED, TRAP_READ_WRITE, TRAP_ANY };
+enum { TRAP_LOOK_UNITS = 64 };
 enum trap_fill { TRAP_FILL_ALIAS, TRAP_FILL_PWRITE };
 
 struct trap_view;
@@ -21,17 +23,24 @@ struct trap_view;
 struct trap_ops {
     const char *name;
     bool maps_edges; // where protection changes within a view, the kernel keeps another mapping
-    // Maps a view of `bytes` at exactly `base`. -EADDRINUSE when something is there, -ENOMEM.
-    int (*attach)(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill);
+    bool
+        tracks; // opens pages TRACKED; one that is open to READ alone then costs a mapping of its own
+    // Maps a view of `bytes` at exactly `base`; stores: there will be some. -EADDRINUSE when something is there, -ENOMEM.
+    int (*attach)(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill,
+                  bool stores);
     void (*detach)(struct trap_view *view);
     // Makes room for [offset, offset + bytes), as zeros. *to: where the contents may be stored straight away, or NULL: use
     // fill(). -ENOMEM / -ENOSPC when the kernel has no memory.
     int (*place)(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to);
     int (*fill)(struct trap_view *view, uint64_t offset, const void *from, uint64_t bytes);
     // What the program's loads and stores may do. Frames that are opened are filled. from: as it is now; TRAP_ANY: not the
-    // same everywhere, or the kernel may have shut it by itself. -ENOMEM: no more mappings.
+    // same everywhere; the same as to: the kernel may have shut it by itself. -ENOMEM: no more mappings. To TRACKED: nothing of it
+    // is so now, else a store could be forgotten.
     int (*protect)(struct trap_view *view, uint64_t offset, uint64_t bytes, enum trap_access from,
                    enum trap_access to);
+    // Of at most TRAP_LOOK_UNITS units that are TRACKED, or were and were opened for no stores since: bit n: the n-th was
+    // stored into, or nobody knows. Where stores are let through it is true of a moment that is past. NULL: does not track.
+    uint64_t (*stored)(struct trap_view *view, uint64_t offset, uint64_t bytes, uint64_t unit);
     // Gives the frames back to the kernel. The view must be closed there.
     int (*discard)(struct trap_view *view, uint64_t offset, uint64_t bytes);
 };
@@ -44,13 +53,16 @@ struct trap_view {
     uint64_t bytes;
     int memfd;
     enum trap_fill fill;
+    bool stores;
 };
 
 extern const struct trap_ops trap_mprotect_ops;
-extern const struct trap_ops trap_uffd_ops;
+extern const struct trap_ops trap_uffd_ops;      // the kernel tracks stores
+extern const struct trap_ops trap_uffd_sync_ops; // the first store into a page is a touch, too
 
-// Before the first view of trap_uffd and after the last: 0, or -errno when this kernel cannot do it (-ENOSYS, -EPERM, -EINVAL).
-int trap_uffd_get(void);
+// Before the first view of trap_uffd and after the last: *ops, or -errno when this kernel cannot do it (-ENOSYS, -EPERM,
+// -EINVAL). track: where the kernel can do that; all at one time ask for the same.
+int trap_uffd_get(bool track, const struct trap_ops **ops);
 void trap_uffd_put(void);
 
 // ---- the signal ----

@@ -13,8 +13,10 @@
 #include "libdsm/sync/futex.h"
 #include "libdsm/trap/trap_frames.h"
 
-static int attach(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill)
+static int attach(struct trap_view *view, void *base, uint64_t bytes, enum trap_fill fill,
+                  bool stores)
 {
+    (void)stores;
     *view = (struct trap_view){.ops = &trap_mprotect_ops, .bytes = bytes, .fill = fill};
     return trap_frames_attach(view, base, PROT_NONE);
 }
@@ -23,7 +25,11 @@ static int mprotect_protect(struct trap_view *view, uint64_t offset, uint64_t by
                             enum trap_access from, enum trap_access to)
 {
     (void)from;
-    static const int bits[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
+    static const int bits[] = {
+        [TRAP_NONE] = PROT_NONE,
+        [TRAP_READ] = PROT_READ,
+        [TRAP_READ_WRITE] = PROT_READ | PROT_WRITE,
+    };
     return (int)sync_call(SYS_mprotect, (long)(view->base + offset), (long)bytes, bits[to], 0, 0,
                           0);
 }

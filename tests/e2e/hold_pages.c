@@ -101,8 +101,10 @@ static void run_system_calls(void)
     CHECK(read_into(absent) == -EFAULT, "an absent page");
     CHECK(hold_holds(segment, absent, 1)); // now it is there, but clean
     CHECK(!hold_state(segment, absent).needs_cleaning);
-    CHECK(read_into(absent) == -EFAULT, "a clean page");
-    CHECK(hold_holds(segment, absent, 1));
+    if (strcmp(dsm_trap(session), "uffd") != 0) { // else the kernel notes its own stores, too
+        CHECK(read_into(absent) == -EFAULT, "a clean page");
+        CHECK(hold_holds(segment, absent, 1));
+    }
     for (int i = 0; i < 2; i++) { // a clean page, and an absent one
         dsm_interval one = {i == 0 ? absent : hold_absent(segment, 100), 1};
         OK(dsm_swap_in(segment, one, DSM_PIN | DSM_WRITE, DSM_NO_PAGE));

@@ -46,6 +46,16 @@ static int protect(struct trap_view *view, uint64_t offset, uint64_t bytes, enum
                                    : rig.options.trap->protect(view, offset, bytes, from, to);
 }
 
+static uint64_t stored(struct trap_view *view, uint64_t offset, uint64_t bytes, uint64_t unit)
+{
+    uint64_t found = rig.options.trap->stored(view, offset, bytes, unit);
+    if (rig.store_when_looked != NULL) {
+        *rig.store_when_looked = 1;
+        rig.store_when_looked = NULL;
+    }
+    return found;
+}
+
 static int discard(struct trap_view *view, uint64_t offset, uint64_t bytes)
 {
     const struct segment *segment = segment_of(view);
@@ -78,6 +88,7 @@ static struct trap_ops watched = {
     .place = place,
     .fill = fill,
     .protect = protect,
+    .stored = stored,
     .discard = discard,
 };
 
@@ -133,11 +144,17 @@ static void set_defaults(struct rig_options *o)
     o->gap_pages = o->gap_pages == 0 ? LIMIT_RUN_PAGES : o->gap_pages;
     o->stores = o->stores == 0 ? 1 : o->stores;
     const char *trap = getenv("DSM_TRAP");
-    bool uffd = trap != NULL && strcmp(trap, "uffd") == 0;
+    trap = trap != NULL ? trap : "mprotect";
     if (o->trap == NULL) {
-        o->trap = uffd ? &trap_uffd_ops : &trap_mprotect_ops;
+        o->trap = strcmp(trap, "uffd") == 0        ? &trap_uffd_ops
+                  : strcmp(trap, "uffd-sync") == 0 ? &trap_uffd_sync_ops
+                                                   : &trap_mprotect_ops;
+    }
+    if (o->trap != &trap_mprotect_ops) {
+        assert_int_equal(trap_uffd_get(o->trap->tracks, &o->trap), 0);
     }
     watched.maps_edges = o->trap->maps_edges;
+    watched.tracks = o->trap->tracks;
 }
 
 void rig_start(const struct rig_options *options)
@@ -164,9 +181,7 @@ void rig_start(const struct rig_options *options)
         .exact = !o->second_chance,
     };
     assert_int_equal(pager_start(&rig.pager, &pager, &rig.stat, &rig.backing), 0);
-    const bool uffd = o->trap == &trap_uffd_ops;
-    assert_int_equal(uffd ? trap_uffd_get() : 0, 0);
-    assert_int_equal(trap_install(pager_fault, uffd), 0);
+    assert_int_equal(trap_install(pager_fault, o->trap != &trap_mprotect_ops), 0);
     rig_attach(0);
 }
 
@@ -183,7 +198,7 @@ static void stop(void)
     rig_server_cancel();
     pager_stop(&rig.pager);
     rig_server_stop();
-    if (rig.options.trap == &trap_uffd_ops) {
+    if (rig.options.trap != &trap_mprotect_ops) {
         trap_uffd_put();
     }
 }
@@ -224,6 +239,12 @@ struct tally {
     uint64_t ahead, unsettled; // pages that came ahead and were not seen since; by the counters
 };
 
+static bool is_edge(enum trap_access before, enum trap_access now)
+{
+    return watched.maps_edges ? now != before
+                              : watched.tracks && (now == TRAP_READ) != (before == TRAP_READ);
+}
+
 static void tally_segment(const struct segment *segment, struct tally *t)
 {
     enum trap_access before = TRAP_NONE;
@@ -237,7 +258,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
         t->pinned += entry->pins > 0;
         t->ahead += page_has(entry, PAGE_AHEAD);
         assert_true(!page_has(entry, PAGE_AHEAD) || (state == PAGE_RESIDENT && now == TRAP_NONE));
-        t->edges += watched.maps_edges && now != before;
+        t->edges += is_edge(before, now);
         t->open += now != TRAP_NONE;
         before = now;
         if (state == PAGE_RESIDENT) {
@@ -255,7 +276,7 @@ static void tally_segment(const struct segment *segment, struct tally *t)
             in_chunk = 0;
         }
     }
-    t->edges += watched.maps_edges && before != TRAP_NONE;
+    t->edges += is_edge(before, TRAP_NONE);
     t->pinned_bytes += segment->pinned_pages * segment->page_bytes;
     t->users += segment->users;
 }
@@ -357,36 +378,6 @@ void rig_store(uint64_t page, uint64_t stamp)
     rig_fill(rig_at(page), stamp, rig.options.page_bytes);
 }
 
-static void expect_contents(const uint8_t *at, uint64_t page, uint64_t stamp)
-{
-    for (uint32_t i = 0; i < rig.options.page_bytes; i += 8) {
-        uint64_t word;
-        uint64_t expected = stamp == 0 ? 0 : stamp * 0x9e3779b97f4a7c15u + i;
-        memcpy(&word, at + i, sizeof word);
-        if (word != expected) {
-            fail_msg("page %" PRIu64 " at byte %u: %#" PRIx64 ", not %#" PRIx64, page, i, word,
-                     expected);
-        }
-    }
-}
-
-void rig_expect_page(uint64_t page, uint64_t stamp)
-{
-    expect_contents(rig_at(page), page, stamp);
-}
-
-void rig_expect_stored(uint64_t page, uint64_t stamp)
-{
-    (void)pthread_mutex_lock(&rig.mutex);
-    expect_contents(rig.stores[0].data + page * rig.options.page_bytes, page, stamp);
-    (void)pthread_mutex_unlock(&rig.mutex);
-}
-
-uint64_t rig_first_stamp(uint64_t page)
-{
-    return rig.options.fresh ? 0 : page + 1;
-}
-
 struct page_entry *rig_entry(uint64_t page)
 {
     return page_at(&rig.segments[0].table, page);
@@ -399,6 +390,11 @@ enum page_state rig_state(uint64_t page)
 
 bool rig_has(uint64_t page, uint32_t flags)
 {
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&rig.pager.lock);
+    protection_look(&rig.segments[0], page, 1);
+    lock_release(&rig.pager.lock);
+    sync_restore_signals(mask);
     return page_has(rig_entry(page), flags);
 }
 

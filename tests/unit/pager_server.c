@@ -345,3 +345,35 @@ void rig_expect_io(const char *expected)
     rig_io_text(text, sizeof text);
     assert_string_equal(text, expected);
 }
+
+// ---- contents ----
+
+static void expect_contents(const uint8_t *at, uint64_t page, uint64_t stamp)
+{
+    for (uint32_t i = 0; i < rig.options.page_bytes; i += 8) {
+        uint64_t word;
+        uint64_t expected = stamp == 0 ? 0 : stamp * 0x9e3779b97f4a7c15u + i;
+        memcpy(&word, at + i, sizeof word);
+        if (word != expected) {
+            fail_msg("page %" PRIu64 " at byte %u: %#" PRIx64 ", not %#" PRIx64, page, i, word,
+                     expected);
+        }
+    }
+}
+
+void rig_expect_page(uint64_t page, uint64_t stamp)
+{
+    expect_contents(rig_at(page), page, stamp);
+}
+
+void rig_expect_stored(uint64_t page, uint64_t stamp)
+{
+    (void)pthread_mutex_lock(&rig.mutex);
+    expect_contents(rig.stores[0].data + page * rig.options.page_bytes, page, stamp);
+    (void)pthread_mutex_unlock(&rig.mutex);
+}
+
+uint64_t rig_first_stamp(uint64_t page)
+{
+    return rig.options.fresh ? 0 : page + 1;
+}

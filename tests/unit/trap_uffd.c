@@ -14,6 +14,7 @@
 
 #include "tests/unit/pager_rig.h"
 
+static const struct trap_ops *trap; // which of the two
 static sigjmp_buf out;
 static volatile sig_atomic_t met;
 static void *volatile met_at;
@@ -34,7 +35,7 @@ static void start(const struct rig_options *given)
     assert_int_equal(sigaction(SIGBUS, &action, NULL), 0);
     assert_int_equal(sigaction(SIGSEGV, &action, NULL), 0);
     struct rig_options options = *given;
-    options.trap = &trap_uffd_ops;
+    options.trap = trap;
     rig_start(&options);
 }
 
@@ -100,7 +101,7 @@ static void a_mixed_run(void **state)
         assert_int_equal(touch(page, true), 0);
         assert_true(rig_has(page, PAGE_DIRTY));
     }
-    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade) - upgrades, 8);
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade) - upgrades, trap->tracks ? 0 : 8);
     rig_stop();
 }
 
@@ -176,23 +177,165 @@ static void a_closed_descriptor(void **state)
     }
 }
 
+// ---- stores that only the kernel sees ----
+
+static bool is_tracked(uint64_t page)
+{
+    return protection_of(rig_entry(page)) == TRAP_TRACKED;
+}
+
+// The first store into an open page costs no touch, and is known to whoever asks.
+static void a_store_that_nobody_sees(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){0});
+    rig_expect_page(3, 4);
+    rig_expect_page(4, 5);
+    assert_true(is_tracked(3) && is_tracked(4));
+    assert_false(rig_has(3, PAGE_DIRTY));
+    assert_int_equal(touch(3, true), 0);
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade), 0);
+    assert_true(rig_has(3, PAGE_DIRTY | PAGE_CHANGED));
+    assert_false(rig_has(4, PAGE_DIRTY) || rig_has(4, PAGE_CHANGED));
+    rig_stop();
+}
+
+// Cleaned, driven out, frozen: what was stored reaches the server.
+static void what_was_stored_reaches_the_server(void **state)
+{
+    (void)state;
+    struct freeze freeze;
+    start(&(struct rig_options){.cache_pages = 4});
+    assert_int_equal(rig_swap_in(0, 4, 0), 0);
+    rig_store(1, 41);
+    assert_int_equal(rig_clean(0, 4), 0);
+    rig_expect_stored(1, 41);
+    rig_store(1, 42); // open again, and tracked
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade), 0);
+    rig_store(2, 43);
+    assert_int_equal(rig_swap_in(8, 4, 0), 0); // drives them out
+    rig_expect_stored(1, 42);
+    rig_expect_stored(2, 43);
+    rig_store(9, 44);
+    assert_int_equal(pager_freeze(&rig.segments[0], &freeze), 0);
+    assert_int_equal(freeze.dirty_pages, 1);
+    assert_int_equal(freeze.clean_pages, 3);
+    pager_thaw(&rig.segments[0]);
+    rig_expect_page(9, 44);
+    rig_stop();
+}
+
+// A store comes after the look, before the page is closed: it is no clean victim any more.
+static void a_store_between_look_and_close(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){.cache_pages = 4});
+    assert_int_equal(rig_swap_in(0, 4, 0), 0);
+    rig_age(0, 1);
+    rig.store_when_looked = rig_at(0);
+    assert_int_equal(rig_swap_in(8, 1, 0), 0);
+    assert_null(rig.store_when_looked);
+    assert_int_equal(*rig_at(0), 1);
+    assert_int_equal(STAT_GET(&rig.stat, victims_dirty), 1);
+    rig_stop();
+}
+
+// Marked unchanged, the page is tracked anew, and stays dirty.
+static void a_store_after_a_mark(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){0});
+    rig_store(3, 9);
+    for (int i = 0; i < 2; i++) {
+        struct data_change change = {.segment = &rig.segments[0],
+                                     .page = 3,
+                                     .end = 4,
+                                     .data = DSM_DATA_UNCHANGED,
+                                     .deadline = pager_deadline(&rig.pager)};
+        assert_int_equal(pager_set_data(&change), 0);
+        assert_true(rig_has(3, PAGE_DIRTY));
+        assert_false(rig_has(3, PAGE_CHANGED));
+        rig_store(3, 10);
+        assert_true(rig_has(3, PAGE_DIRTY | PAGE_CHANGED));
+    }
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade), 0);
+    rig_stop();
+}
+
+// Read-only pages are shut for stores, and nothing else splits the mapping.
+static void read_only_pages_among_others(void **state)
+{
+    (void)state;
+    uint64_t failed;
+    start(&(struct rig_options){0});
+    assert_int_equal(rig_swap_in(0, 9, 0), 0);
+    rig_store(4, 50);
+    assert_int_equal(STAT_GET(&rig.stat, open_edges), 0);
+    assert_int_equal(pager_protect(&rig.segments[0], 3, 3, true, &failed), 0);
+    assert_int_equal(STAT_GET(&rig.stat, open_edges), 2);
+    assert_true(rig_has(4, PAGE_DIRTY));
+    for (uint64_t page = 3; page < 6; page++) {
+        assert_int_equal(touch(page, true), SIGSEGV);
+        assert_int_equal(touch(page, false), 0);
+    }
+    assert_int_equal(touch(2, true), 0);
+    assert_int_equal(touch(6, true), 0);
+    assert_int_equal(pager_protect(&rig.segments[0], 3, 3, false, &failed), 0);
+    assert_int_equal(STAT_GET(&rig.stat, open_edges), 0);
+    assert_int_equal(touch(3, true), 0);
+    assert_int_equal(STAT_GET(&rig.stat, faults_upgrade), 0);
+    rig_stop();
+}
+
+// The kernel takes an entry away with what it knew: then the page counts as stored into.
+static void an_entry_that_went_with_its_store(void **state)
+{
+    (void)state;
+    start(&(struct rig_options){.cache_pages = 4});
+    rig_expect_page(3, 4);
+    rig_store(3, 9);
+    shut(3);
+    assert_true(rig_has(3, PAGE_DIRTY));
+    rig_expect_page(5, 6);
+    shut(5);
+    assert_false(rig_has(5, PAGE_DIRTY)); // the mark is left
+    rig_store(5, 10);
+    shut(5);
+    rig_expect_page(5, 10); // opened again, not tracked: it was stored into
+    assert_int_equal(rig_swap_in(8, 4, 0), 0);
+    rig_expect_stored(3, 9);
+    rig_expect_stored(5, 10);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
+
+static const struct CMUnitTest both[] = {
+    TEST(an_open_page_that_the_kernel_shut),
+    TEST(a_mixed_run),
+    TEST(denied_is_sigsegv),
+    TEST(failed_is_sigbus),
+    TEST(a_closed_descriptor),
+};
+
+static const struct CMUnitTest tracking[] = {
+    TEST(a_store_that_nobody_sees),       TEST(what_was_stored_reaches_the_server),
+    TEST(a_store_between_look_and_close), TEST(a_store_after_a_mark),
+    TEST(read_only_pages_among_others),   TEST(an_entry_that_went_with_its_store),
+};
 
 int main(void)
 {
-    int error = trap_uffd_get();
+    int error = trap_uffd_get(true, &trap);
     if (error != 0) {
         printf("This kernel has no userfaultfd with write protection of shared memory: %s\n",
                strerror(-error));
         return 77;
     }
     trap_uffd_put();
-    const struct CMUnitTest tests[] = {
-        TEST(an_open_page_that_the_kernel_shut),
-        TEST(a_mixed_run),
-        TEST(denied_is_sigsegv),
-        TEST(failed_is_sigbus),
-        TEST(a_closed_descriptor),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = trap->tracks ? cmocka_run_group_tests(tracking, NULL, NULL) : 0;
+    failed += cmocka_run_group_tests(both, NULL, NULL);
+    trap = &trap_uffd_sync_ops;
+    failed += cmocka_run_group_tests(both, NULL, NULL);
+    return failed;
 }

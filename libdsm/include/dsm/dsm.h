@@ -255,7 +255,7 @@ typedef struct dsm_statistics { /* since dsm_open; see counters.def for each cou
 #undef DSM_COUNTER
 } dsm_statistics;
 DSM_API int dsm_stats(dsm *session, dsm_statistics *statistics);
-/* How this session notices touches: "mprotect" or "uffd" (DSM_TRAP). Static text. */
+/* How this session notices touches: "mprotect", "uffd" or "uffd-sync" (DSM_TRAP). Static text. */
 DSM_API const char *dsm_trap(const dsm *session);
 
 /* How long faults took that waited for a page, since dsm_open: in the library's handler, from its begin to its end, also where
