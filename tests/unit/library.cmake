@@ -23,12 +23,6 @@ if(TARGET dsm_core)
   add_unit_test(owner SOURCES ${CMAKE_CURRENT_LIST_DIR}/owner.c LIBRARIES dsm_core)
   target_link_options(unit_owner PRIVATE -Wl,--wrap=control_image_commit,--wrap=control_image_abort,--wrap=control_reopen
                       -Wl,--wrap=control_close,--wrap=session_list_away,--wrap=session_set_away)
-  # Where the kernel does not say which pages were stored into.
-  foreach(part pager pager_threads)
-    add_test(NAME unit.trap_sync.${part} COMMAND unit_${part})
-    set_tests_properties(unit.trap_sync.${part} PROPERTIES TIMEOUT 200
-                         ENVIRONMENT DSM_TRAP=uffd-sync)
-  endforeach()
   # Several stores, by Cedar's name for what they try.
   add_executable(vm_placement ${CMAKE_CURRENT_LIST_DIR}/pager_placement.c
                  ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c)
@@ -38,6 +32,12 @@ if(TARGET dsm_core)
   add_test(NAME vm.SwapIn.placement.gathering COMMAND vm_placement gathering*)
   add_test(NAME vm.SwapIn.placement.failure COMMAND vm_placement failure*)
   add_test(NAME vm.Clean.placement COMMAND vm_placement cleaning*)
+  # Where the kernel does not say which pages were stored into.
+  foreach(part pager pager_threads)
+    add_test(NAME unit.trap_sync.${part} COMMAND unit_${part})
+    set_tests_properties(unit.trap_sync.${part} PROPERTIES TIMEOUT 200
+                         ENVIRONMENT DSM_TRAP=uffd-sync)
+  endforeach()
   target_link_options(unit_pager_failures PRIVATE -Wl,--wrap=backing_give)
   target_link_options(unit_pager_allocations PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 endif()
