@@ -137,10 +137,9 @@ static int search_all(struct bfs *b, struct bfs_check *check)
         uint32_t vertex = 0;
         uint64_t edges = 0;
         check->root = pick_root(b, &state);
-        double start = report_now();
+        workload_begin(&b->workload);
         search(b, check->root);
-        double seconds = report_now() - start;
-        b->workload.report.work_seconds += seconds;
+        double seconds = workload_end(&b->workload);
         if (b->spoil) {
             spoil(b, check->root);
         }

@@ -114,9 +114,9 @@ static int work(struct gups *gups)
     }
     gups->words = gups->table_bytes / sizeof(uint64_t);
     initialise(gups);
-    double from = report_now();
+    workload_begin(&gups->workload);
     int result = update_all(gups, "gups: updating");
-    report->work_seconds = report_now() - from;
+    (void)workload_end(&gups->workload);
     if (result == 0) {
         result = update_all(gups, "gups: replaying");
     }

@@ -91,9 +91,9 @@ static int work(struct workload *workload, const struct kronecker *k, unsigned i
         return EXIT_FAILURE_SETUP;
     }
     build(k, &graph, workload->report.cache_bytes);
-    double start = report_now();
+    workload_begin(workload);
     const double *ranks = graph_rank(&graph, iterations, damping);
-    workload->report.work_seconds = report_now() - start;
+    (void)workload_end(workload);
     struct digest first = digest_of(ranks, graph.packages);
     struct digest second = digest_of(graph_rank(&graph, iterations, damping), graph.packages);
     report_progress("", 1, 0);

@@ -198,6 +198,28 @@ static uint64_t cleaned_pages(const dsm_statistics *statistics)
     return statistics->clean_writes + statistics->swap_in_dirty_victims;
 }
 
+// Sums that are not 0.
+static json_t *work_json(const dsm_statistics *work)
+{
+    enum { COUNTS_SUM = 1, COUNTS_LEVEL = 0 };
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counters[] = {
+#define DSM_COUNTER(name, unit, kind, trap, column, meaning) {#name, COUNTS_##kind * work->name},
+#include "dsm/counters.def"
+#undef DSM_COUNTER
+    };
+    json_t *object = json_object();
+    for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+        if (counters[i].value != 0) {
+            json_object_set_new(object, counters[i].name,
+                                json_integer((json_int_t)counters[i].value));
+        }
+    }
+    return object;
+}
+
 static void print_json(const struct report *report)
 {
     const dsm_statistics *s = &report->statistics;
@@ -209,6 +231,7 @@ static void print_json(const struct report *report)
         (json_int_t)cleaned_pages(s), "wire_sent", (json_int_t)s->wire_sent, "wire_received",
         (json_int_t)s->wire_received, "seconds", report->seconds, "work_seconds",
         report->work_seconds > 0 ? report->work_seconds : report->seconds, "verified", 1);
+    json_object_set_new(object, "work", work_json(&report->work));
     json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     printf("\n");
     json_decref(object);

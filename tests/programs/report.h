@@ -21,6 +21,7 @@ struct report {
     double seconds;      // from first to last
     double work_seconds; // of the part that the program is about; 0: not told apart
     dsm_statistics statistics;
+    dsm_statistics work; // what was counted in that part; its levels mean nothing
 };
 
 // "64M", "256K", "1G" or plain bytes; 0 or -EINVAL.

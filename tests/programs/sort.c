@@ -224,9 +224,9 @@ static int work(struct sort *s)
     }
     s->keys = s->array_bytes / sizeof(uint64_t);
     struct digest made = make_keys(s);
-    double start = report_now();
+    workload_begin(&s->workload);
     int error = sort_all(s);
-    report->work_seconds = report_now() - start;
+    (void)workload_end(&s->workload);
     report_progress("", 1, 0);
     if (error != 0) {
         return EXIT_FAILURE_SETUP;

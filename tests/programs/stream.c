@@ -44,14 +44,17 @@ static void kernel(const struct stream *s, unsigned which, uint64_t from, uint64
     }
 }
 
-static double timed(const struct stream *s, unsigned which)
+static double timed(struct stream *s, unsigned which, bool counts)
 {
     double start = report_now();
+    if (counts) {
+        workload_begin(&s->workload);
+    }
     for (uint64_t i = 0; i < s->elements; i += STEP) {
         report_progress(kernels[which], i, s->elements);
         kernel(s, which, i, i + STEP < s->elements ? i + STEP : s->elements);
     }
-    return report_now() - start;
+    return counts ? workload_end(&s->workload) : report_now() - start;
 }
 
 static void run_rounds(struct stream *s)
@@ -61,10 +64,9 @@ static void run_rounds(struct stream *s)
     }
     for (unsigned round = 0; round < s->rounds; round++) {
         for (unsigned which = 0; which < KERNELS; which++) {
-            double seconds = timed(s, which);
+            double seconds = timed(s, which, round > 0);
             if (round > 0) {
                 s->sum[which] += seconds;
-                s->workload.report.work_seconds += seconds;
                 s->best[which] = seconds < s->best[which] ? seconds : s->best[which];
                 s->worst[which] = seconds > s->worst[which] ? seconds : s->worst[which];
             }

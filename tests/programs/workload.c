@@ -63,6 +63,34 @@ void *workload_array(struct workload *workload, const char *part, uint64_t bytes
     return dsm_segment_base(array->segment);
 }
 
+static void read_counters(const struct workload *workload, dsm_statistics *statistics)
+{
+    *statistics = (dsm_statistics){.size = sizeof(*statistics)};
+    if (workload->session != NULL) {
+        (void)dsm_stats(workload->session, statistics);
+    }
+}
+
+void workload_begin(struct workload *workload)
+{
+    read_counters(workload, &workload->before);
+    workload->begun = report_now();
+}
+
+double workload_end(struct workload *workload)
+{
+    dsm_statistics now;
+    double seconds = report_now() - workload->begun;
+    dsm_statistics *work = &workload->report.work;
+    workload->report.work_seconds += seconds;
+    read_counters(workload, &now);
+#define DSM_COUNTER(name, unit, kind, trap, column, meaning)                                       \
+    work->name += now.name - workload->before.name;
+#include "dsm/counters.def"
+#undef DSM_COUNTER
+    return seconds;
+}
+
 dsm_segment *workload_segment(const struct workload *workload, const void *array)
 {
     for (uint32_t i = 0; i < workload->count; i++) {

@@ -20,12 +20,17 @@ struct workload {
         char name[128];
     } arrays[WORKLOAD_ARRAYS];
     double started;
+    double begun; // of a part
+    dsm_statistics before;
 };
 
 // 0, or an exit code; errors are said. A cache below the least for `threads` is made that large.
 int workload_open(struct workload *workload, unsigned threads);
 // NULL: said. The contents are zeros.
 void *workload_array(struct workload *workload, const char *part, uint64_t bytes);
+// The part that the program is about: its time and what is counted meanwhile, several such parts together.
+void workload_begin(struct workload *workload);
+double workload_end(struct workload *workload); // seconds since workload_begin()
 // The segment of an array; NULL when it is none.
 dsm_segment *workload_segment(const struct workload *workload, const void *array);
 // Takes everything away. Returns the exit code: the given one, or that of what went wrong here. Prints the closing table, which ends
