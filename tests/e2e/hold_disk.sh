@@ -38,7 +38,9 @@ if [ "$case" = full-tmpfs ]; then
     store=$memory/store
     mount -o remount,size=100M "$memory"
 else
-    command -v mkfs.ext4 >/dev/null && command -v filefrag >/dev/null || skip "needs mkfs.ext4 (Debian package e2fsprogs)"
+    for program in mkfs.ext4 e2fsck filefrag; do
+        command -v "$program" >/dev/null || skip "needs $program (Debian package e2fsprogs)"
+    done
     truncate -s 140M "$image"
     mkfs.ext4 -q -F -b 4096 -E nodiscard "${format[@]}" "$image"
     mount -o loop,noatime "$image" "$disk" 2>"$work/mount.log" || skip "no loop device: $(head -n 1 "$work/mount.log")"
