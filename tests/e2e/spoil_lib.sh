@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 #
 # A wire that spoils what goes over it (spoil_proxy), between a client and the dsmd that runs. After lib.sh.
 #
