@@ -104,6 +104,7 @@ void vt_note(const char *format, ...)
     int n = snprintf(to, NOTE_BYTES, "%12.6f s  ", (double)vt.now / 1e9);
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() was just called
     (void)vsnprintf(to + n, (size_t)(NOTE_BYTES - n), format, arguments);
     va_end(arguments);
 }
@@ -114,6 +115,7 @@ void vt_fail(const char *format, ...)
     (void)fprintf(stderr, "seed %llu, at %.6f s: ", (unsigned long long)vt.seed,
                   (double)vt.now / 1e9);
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): as above
     (void)vfprintf(stderr, format, arguments);
     va_end(arguments);
     (void)fprintf(stderr, "\n");
