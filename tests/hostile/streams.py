@@ -183,6 +183,13 @@ def pings(world):
     flood(world, frame(PING_FRAME, payload=bytes(8)))
 
 
+@case(GROUP, "100 PINGs at once, which gRPC itself ends a connection for", "cut", MUCH)
+def few_pings(world):
+    with stream(world) as lane:
+        lane.send(frame(PING_FRAME, payload=bytes(8)) * 100)
+        lane.ends(1 << 16)
+
+
 @case(GROUP, "PING acknowledgements that nobody asked for", "cut", MUCH)
 def pongs(world):
     flood(world, frame(PING_FRAME, ACK, payload=bytes(8)))
