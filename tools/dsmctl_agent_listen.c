@@ -227,7 +227,7 @@ static int serve(struct agent *agent, struct pending *p, struct mover_link *link
     }
     (void)close(agent->signals);
     key_identity_destroy(&agent->identity); // what runs for long need not know the agent's keys
-    noise_wipe(agent->psk, sizeof agent->psk);
+    key_identity_destroy(&agent->psk);
     return agent_move(agent->config, link, who);
 }
 

@@ -5,7 +5,7 @@
 // them is printed, to be compared with what the kernel counted.
 //
 //   stat_exact FILE TOUCHES PAGES   prints its pid, waits for FILE, then from each thread TOUCHES cheap touches (two traps each)
-//                                   and PAGES random ones; prints "counters", "NAME NUMBER"..., "end", and waits for FILE.end
+//                                   and PAGES random ones; prints "counters", "NAME NUMBER"..., the trap, "end", and waits for FILE.end
 //   stat_exact FILE 0 PAGES measure one thread touches PAGES pages that are not in; prints the median of what that took as it saw it
 //   stat_exact FILE 0 PAGES idle    the same from 8 threads that have a processor only when nobody else wants it, and somebody does
 #include <dsm/dsm.h>
@@ -164,7 +164,7 @@ static void print_counters(void)
 #define DSM_COUNTER(name, ...) printf(#name " %llu\n", (unsigned long long)now.name);
 #include <dsm/counters.def>
 #undef DSM_COUNTER
-    printf("end\n");
+    printf("trap: %s\nend\n", dsm_trap(session));
     (void)fflush(stdout);
 }
 
