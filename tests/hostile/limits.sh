@@ -10,9 +10,11 @@ named=$(cut -d'|' -f2 <<<"$rows" | grep -oE 'LIMIT_\w+' | sort)
 diff <(echo "$limits") <(echo "$named") || fail "limits.h (<) and the table of README.md (>) differ"
 known=$(
     ctest --test-dir "$build" -N | sed -n 's/^ *Test *#[0-9]*: //p'
+    # shellcheck disable=SC2016 # they are Markdown's
     python3 -B "$here/run.py" --table | grep -oE '`[a-z0-9_.]+` \|$' | tr -d '`| '
     sed -nE 's/.*(add_hostile_test|add_long_test)\((\w+) .*/\2/p' "$here/hostile.cmake" | sed 's/^/hostile./'
 )
+# shellcheck disable=SC2016 # they are Markdown's
 for test in $(cut -d'|' -f3 <<<"$rows" | grep -oE '`[^`]+`' | tr -d '`' | sort -u); do
     grep -qxF -- "$test" <<<"$known" || fail "the table of limits names $test, and there is no such test"
 done
