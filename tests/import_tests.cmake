@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# cmake -DTREE=build-asan -DNAME=asan -DOUTPUT=FILE [-DMATCH=REGEX] [-DEXCEPT=REGEX] [-DPLAIN_ONLY=ON] [-DLAUNCHER=..]
+# cmake -DTREE=build-asan -DNAME=asan -DOUTPUT=FILE [-DMATCH=REGEX] [-DEXCEPT=REGEX] [-DPLAIN_ONLY=ON|ALONE] [-DLAUNCHER=..]
 #       [-DENVIRONMENT=..] -P import_tests.cmake
 #
 # Appends to OUTPUT, a file that ctest in the plain build directory includes, an entry NAME/TEST for each test of
 # another build directory. So one ctest run covers every configuration, runs their tests side by side, shows
 # each one that is skipped, and ends with one summary. A ctest inside a ctest would hide all that.
 #
-# Tests labelled plain-only stay out, unless PLAIN_ONLY; with MATCH, only tests whose name it matches come in, with EXCEPT,
-# only others.
+# Tests labelled plain-only stay out, unless PLAIN_ONLY, and are all that come in with ALONE; with MATCH, only tests
+# whose name it matches come in, with EXCEPT, only others.
 cmake_minimum_required(VERSION 3.25)
 
 execute_process(COMMAND ${CMAKE_CTEST_COMMAND} --show-only=json-v1 WORKING_DIRECTORY ${TREE}
@@ -75,7 +75,7 @@ foreach(i RANGE ${last})
       string(APPEND properties " ${key} [==[${value}]==]")
     endif()
   endforeach()
-  if("plain-only" IN_LIST labels AND NOT PLAIN_ONLY)
+  if(NOT PLAIN_ONLY AND "plain-only" IN_LIST labels OR PLAIN_ONLY STREQUAL "ALONE" AND NOT "plain-only" IN_LIST labels)
     continue()
   endif()
   string(APPEND text "add_test([==[${NAME}/${name}]==]${quoted})\n")

@@ -5,6 +5,7 @@
 // ends with an error in words, the same call works right after it, and in the end every page holds what was stored.
 // A round leaves neither a descriptor nor mapped memory more than the rounds before; leaks are the leak checker's.
 #include <dirent.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -189,5 +190,6 @@ static void run_each(void)
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {{"each", run_each}};
+    (void)mallopt(M_ARENA_MAX, 1); // threads that meet in malloc get 64 MiB of addresses otherwise
     return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # hold_size.sh hold_size ROLE [DSMD OPTION...]: what dsmd's memory is while the program is at it. Pages and indexes of a store on tmpfs are
-# memory of its files; everything else is anonymous, and must be little: 64 KiB for a client that does nothing, and
+# memory of its files; everything else is anonymous, and must be little: 64 MiB for 1,000 clients that do nothing, and
 # nothing for the size of a segment.
 # shellcheck source=tests/e2e/hold_lib.sh
 . "$(dirname "$0")/hold_lib.sh"
@@ -46,7 +46,7 @@ crowd)
     hold_say looked
     hold_await crowd
     sleep 0.5
-    look "with $HOLD_CLIENTS idle clients more" $((64 * HOLD_CLIENTS))
+    look "with $HOLD_CLIENTS idle clients more" $(((64 << 10) * HOLD_CLIENTS / 1000))
     hold_say away
     hold_wait crowd >/dev/null
     ;;
