@@ -272,7 +272,7 @@ void rival_name(const struct rival *rival, unsigned name, char to[LIMIT_SEGMENT_
     (void)snprintf(to, LIMIT_SEGMENT_NAME_BYTES, "writer%u/%u", rival->number, name);
 }
 
-// The server had no memory for it: nothing was done.
+// The server had no memory for it. Nothing was done then; but a copy of the request, that the network made, may have been.
 static bool refused(const struct rival *rival, int error)
 {
     return error == -EIO && !rival->strict;
@@ -306,9 +306,6 @@ void rival_create(struct rival *rival, unsigned name)
         return;
     }
     must(rival, "creation", name, error, 0);
-    if (refused(rival, error)) {
-        return;
-    }
     named->state = error == 0 ? NAME_MADE : NAME_UNSURE;
     if (error == 0) {
         error = control_close(&rival->session, info.id, NULL);
@@ -331,8 +328,5 @@ void rival_delete(struct rival *rival, unsigned name)
         return;
     }
     must(rival, "deletion", name, error, named->state == NAME_MADE ? 0 : -ENOENT);
-    if (refused(rival, error)) {
-        return;
-    }
     named->state = error == 0 || error == -ENOENT ? NAME_FREE : NAME_UNSURE;
 }
