@@ -25,7 +25,8 @@ void __libc_free(void *at);
 
 static pthread_mutex_t heap_lock = PTHREAD_MUTEX_INITIALIZER;
 static dsm_segment *segment;
-static __thread enum { NO_TOUCH, LOADS, LOADS_AND_STORES } touches;
+enum kind { NO_TOUCH, LOADS, LOADS_AND_STORES };
+static __thread enum kind touches;
 static __thread uint64_t seed;
 static _Atomic uint64_t touched;
 
@@ -128,7 +129,7 @@ static void end(dsm *session)
 
 // ---- under malloc's lock ----
 
-static int how;
+static enum kind how;
 
 static void *allocate(void *number)
 {
@@ -143,7 +144,7 @@ static void *allocate(void *number)
     return NULL;
 }
 
-static void run_under_lock(int what)
+static void run_under_lock(enum kind what)
 {
     dsm *session = begin();
     pthread_t threads[THREADS];
