@@ -166,9 +166,7 @@ int connect_prepare(struct session *session, struct failure *failure)
 void connect_forget(struct session *session)
 {
     embedded_stop(session);
-    if (session->identity != NULL) {
-        key_identity_destroy(&session->identity);
-    }
+    key_identity_destroy(&session->identity);
     session->client.psk = NULL;
     key_identity_destroy(&session->psk);
 }

@@ -24,7 +24,7 @@ if(DSM_FUZZ AND TARGET dsm_core AND TARGET server_core)
   add_fuzz_target(wire 512 LIBRARIES rpc)
   add_fuzz_target(keyfile 4096 LIBRARIES rpc)
   add_fuzz_target(config 512 LIBRARIES dsm_core server_config)
-  add_fuzz_target(control 2048 SOURCES ${fuzz}/fuzz_store_files.c ${CMAKE_SOURCE_DIR}/tests/unit/front_stub.c
+  add_fuzz_target(control 2048 SOURCES ${fuzz}/fuzz_store_files.c ${CMAKE_SOURCE_DIR}/tests/unit/service_rig.c
                   LIBRARIES server_core)
   add_fuzz_target(store 512 SOURCES ${fuzz}/fuzz_store_files.c LIBRARIES server_core)
   add_fuzz_target(capsule 4096 SOURCES ${CMAKE_SOURCE_DIR}/tests/unit/capsule_rig.c LIBRARIES dsm_core)

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "tests/fuzz/fuzz_store_files.h"
-#include "tests/unit/front_stub.h"
+#include "tests/unit/service_rig.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -50,14 +50,12 @@ static struct key_grants *grants_of(const char *directory)
 
 static struct service *start(struct store *store, const char *directory)
 {
-    struct front_stub front;
+    struct rig_front front;
     struct key_grants *grants = grants_of(directory);
     struct service *service = NULL;
-    const struct service_options options = {.store = store,
-                                            .lease_ms = LIMIT_LEASE_MS,
-                                            .server_name = "fuzz",
-                                            .wake = front_stub_woken};
-    front_stub_init(&front);
+    const struct service_options options = {
+        .store = store, .lease_ms = LIMIT_LEASE_MS, .server_name = "fuzz", .wake = rig_front_woken};
+    rig_front_init(&front);
     require(service_create(&options, &grants, &service) == 0);
     for (unsigned i = 0; i < SESSIONS; i++) {
         struct wire_attach attach = {.generation = 1, .holder = "fuzz"};
@@ -99,7 +97,7 @@ static void say(const uint8_t *data, size_t bytes, bool wire)
             if (!wire) {
                 memcpy(payload, data, length);
             }
-            (void)front_stub_ask(peer, &request, payload);
+            (void)rig_front_ask(peer, &request, payload);
         }
         data += length;
         bytes -= length;

@@ -13,7 +13,7 @@ if(TARGET server_core)
 endif()
 # hostile_service: keys that are taken away.
 if(TARGET server_core)
-  add_unit_test(hostile_service SOURCES ${CMAKE_CURRENT_LIST_DIR}/hostile_service.c ${CMAKE_CURRENT_LIST_DIR}/front_stub.c
+  add_unit_test(hostile_service SOURCES ${CMAKE_CURRENT_LIST_DIR}/hostile_service.c ${CMAKE_CURRENT_LIST_DIR}/service_rig.c
                 ${CMAKE_CURRENT_LIST_DIR}/catalog_rig.c ${CMAKE_CURRENT_LIST_DIR}/store_rig.c
                 LIBRARIES server_core)
 endif()

@@ -16,7 +16,7 @@
 
 #include "server/clock.h"
 #include "tests/unit/catalog_rig.h"
-#include "tests/unit/front_stub.h"
+#include "tests/unit/service_rig.h"
 
 enum { ROUNDS = 3000 };
 
@@ -51,7 +51,7 @@ static int setup(void **state)
     rig_make(&rig, rig_medium_usable(RIG_TMPFS) ? RIG_TMPFS : RIG_DISK, 16 * MIB);
     rig_open(&rig);
     const struct service_options options = {
-        .store = rig.store, .lease_ms = LEASE, .server_name = "test", .wake = front_stub_woken};
+        .store = rig.store, .lease_ms = LEASE, .server_name = "test", .wake = rig_front_woken};
     struct key_grants *grants = grants_of("alice");
     return service_create(&options, &grants, &service);
 }

@@ -17,12 +17,12 @@
 
 #include "server/clock.h"
 #include "tests/unit/catalog_rig.h"
-#include "tests/unit/front_stub.h"
+#include "tests/unit/service_rig.h"
 
 struct desk {
     struct rig rig;
     struct service *service;
-    struct front_stub front;
+    struct rig_front front;
     unsigned wakes;
 };
 
@@ -66,7 +66,7 @@ static int setup(void **state)
     assert_non_null(desk);
     rig_make(&desk->rig, rig_medium_usable(RIG_TMPFS) ? RIG_TMPFS : RIG_DISK, 64 * MIB);
     rig_open(&desk->rig);
-    front_stub_init(&desk->front);
+    rig_front_init(&desk->front);
     const struct service_options options = {.store = desk->rig.store,
                                             .lease_ms = LEASE,
                                             .server_name = "test",
@@ -214,7 +214,7 @@ static enum wire_status ask(struct lane_peer *peer, struct wire_header request, 
 {
     static uint64_t requests;
     request.request = ++requests;
-    return front_stub_ask(peer, &request, payload);
+    return rig_front_ask(peer, &request, payload);
 }
 
 static size_t pack_create(const char *name, uint32_t flags, uint8_t *to)

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 #include <rpc/dsm.pb-c.h>
 
-#include "tests/unit/front_stub.h"
+#include "tests/unit/service_rig.h"
 #include "tests/unit/store_rig.h"
 
 enum { CAPACITY = 4 << 20, PAGE = 4096, PAGES = 8, MOST = 200 };
@@ -61,7 +61,7 @@ static enum wire_status control(const Dsm__Control *message)
     size_t bytes = dsm__control__pack(message, packed);
     assert_true(bytes <= sizeof packed);
     const struct wire_header request = {.op = WIRE_CONTROL, .length = (uint32_t)bytes};
-    return front_stub_ask(&peer, &request, packed);
+    return rig_front_ask(&peer, &request, packed);
 }
 
 static enum wire_status create_segment(void)
@@ -94,29 +94,27 @@ static void use_session(void)
                                       .version = 1,
                                       .map = {1}};
     const struct wire_header read = {.op = WIRE_READ, .segment = 1, .epoch = 1, .count = 1};
-    outcome.written = front_stub_ask(&peer, &write, page) == WIRE_OK;
+    outcome.written = rig_front_ask(&peer, &write, page) == WIRE_OK;
     assert_true(outcome.made || !outcome.written);
-    assert_true(front_stub_ask(&peer, &read, NULL) == WIRE_OK || !outcome.made);
+    assert_true(rig_front_ask(&peer, &read, NULL) == WIRE_OK || !outcome.made);
 }
 
 static void serve(struct store *store)
 {
-    struct front_stub front;
+    struct rig_front front;
     struct key_grant grant = {.public_key = {1},
                               .principal = "one",
                               .quota_bytes = UINT64_MAX,
                               .rights = KEY_RIGHT_CREATE | KEY_RIGHT_READ | KEY_RIGHT_WRITE,
                               .connections = 4};
-    const struct service_options options = {.store = store,
-                                            .lease_ms = LIMIT_LEASE_MS,
-                                            .server_name = "test",
-                                            .wake = front_stub_woken};
+    const struct service_options options = {
+        .store = store, .lease_ms = LIMIT_LEASE_MS, .server_name = "test", .wake = rig_front_woken};
     const struct wire_attach attach = {.instance = {1}, .generation = 1, .holder = "test"};
     struct key_grants *grants = NULL;
     struct service *service = NULL;
     struct service_lane *lane = NULL;
     struct wire_attached attached = {0};
-    front_stub_init(&front);
+    rig_front_init(&front);
     front.coming = &peer;
     if (key_grants_create(&grant, &grants) != 0) {
         assert_null(grants);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See front_stub.h. It takes the place of the whole of rpc's fronts: the functions that the service calls of them are here, so
+// See service_rig.h. It takes the place of the whole of rpc's fronts: the functions that the service calls of them are here, so
 // a program has either this or a front. Nothing is allocated, since allocations may be what a test lets fail; and
 // what does not hold ends the program by abort(), which is what a fuzzer looks for and what a unit test shows as
 // its failure.
-#include "tests/unit/front_stub.h"
+#include "tests/unit/service_rig.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -46,36 +46,36 @@ void lane_peer_shut(struct lane_peer *peer, int reason)
 static int front_add(struct lane_front *front, int fd, struct noise_cipher *send,
                      struct noise_cipher *receive, void *user, struct lane_peer **peer)
 {
-    struct front_stub *stub = (struct front_stub *)front;
+    struct rig_front *own = (struct rig_front *)front;
     (void)fd;
     (void)send;
     (void)receive;
-    if (stub->error != 0) {
-        return stub->error;
+    if (own->error != 0) {
+        return own->error;
     }
-    stub->coming->user = user;
-    stub->coming->shut = 0;
-    stub->coming->answers = 0;
-    *peer = stub->coming;
-    if (stub->closes) {
+    own->coming->user = user;
+    own->coming->shut = 0;
+    own->coming->answers = 0;
+    *peer = own->coming;
+    if (own->closes) {
         service_calls.closed(user, -ECONNRESET);
     }
     return 0;
 }
 
-void front_stub_init(struct front_stub *stub)
+void rig_front_init(struct rig_front *own)
 {
     static const struct lane_front_ops ops = {.add = front_add};
-    *stub = (struct front_stub){.front = {.ops = &ops}};
+    *own = (struct rig_front){.front = {.ops = &ops}};
 }
 
-void front_stub_woken(void *context)
+void rig_front_woken(void *context)
 {
     (void)context;
 }
 
-enum wire_status front_stub_ask(struct lane_peer *peer, const struct wire_header *request,
-                                const void *payload)
+enum wire_status rig_front_ask(struct lane_peer *peer, const struct wire_header *request,
+                               const void *payload)
 {
     unsigned before = peer->answers;
     service_calls.message(peer->user, peer, request, payload);
