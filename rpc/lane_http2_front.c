@@ -12,19 +12,20 @@
 // does more is cut: his bytes never reach gRPC. Long messages wait for room (lane_http2_room_front.c).
 //
 // Where gRPC itself ends a connection, for what it takes for an abuse or an error, nobody is told. So the frames by which a
-// client ends its call are noted, and TCP's state is asked: what neither explains gRPC has ended.
+// client ends its call are noted, and TCP's state is asked: what neither explains gRPC has ended. It is asked at the
+// moment that gRPC shuts the socket down: a client that sees this end may end, too, before anybody hears of it.
 //
-// gRPC owns the descriptor and reads it by recvmsg(). This file defines that function; the program's comes before libc's
-// for gRPC's library too. It calls the next one and looks at what came, when the descriptor is one of a peer's. gRPC has
-// no place for such a look in its C interface; a relay in front of it would be another copy and another hand-over of
-// every byte.
+// gRPC owns the descriptor, reads it by recvmsg() and ends it by shutdown(). This file defines these functions; the
+// program's come before libc's for gRPC's library too. They call the next ones and look at what came, or whether it is
+// gRPC's end, when the descriptor is one of a peer's. gRPC has no place for such a look in its C interface; a relay in
+// front of it would be another copy and another hand-over of every byte.
 //
 // The table is the process's, as descriptors are: the one file-scope variable here. An entry stays after its peer, since
 // gRPC may still read what is in the socket: it is told that the connection was reset. The kernel's cookie says whether a
 // number names another socket by now.
 //
-// Threads: recvmsg() is called by any, with locks of gRPC held. G, the table's lock, is a leaf: under it are only atomics
-// of the peer, shutdown() and an eventfd.
+// Threads: both are called by any, with locks of gRPC held. G, the table's lock, is a leaf: under it are only atomics
+// of the peer, libc's shutdown() and an eventfd.
 #include "rpc/lane_http2_front.h"
 
 #include <dlfcn.h>
@@ -69,6 +70,7 @@ struct guard {              // G
     unsigned calls;
     uint32_t call;   // the first one's stream
     bool left;       // the client has ended it
+    bool ended_here; // when gRPC shut the socket down, nobody else had ended it
     uint64_t frames; // that are no large DATA
     struct http2_room room;
 };
@@ -180,9 +182,10 @@ static bool tcp_goes_on(int fd)
 bool lane_http2_ended_here(struct grpc_peer *peer)
 {
     const struct guard *guard = guard_of(peer);
+    bool ended = guard != NULL && guard->ended_here;
     bool left = guard == NULL || guard->left;
     (void)pthread_mutex_unlock(&guards_lock);
-    return !left && peer->tcp && tcp_goes_on(peer->fd);
+    return ended || (!left && peer->tcp && tcp_goes_on(peer->fd));
 }
 
 static uint32_t stream_of(const uint8_t *header)
@@ -274,6 +277,37 @@ static bool message_allowed(struct guard *guard, const struct msghdr *message, s
     return allowed;
 }
 
+// libc's function of this name, into *function.
+static void find_next(const char *name, _Atomic(void *) *found, void *function)
+{
+    void *symbol = atomic_load(found);
+    if (symbol == NULL) {
+        symbol = dlsym(RTLD_NEXT, name);
+        atomic_store(found, symbol);
+    }
+    memcpy(function, &symbol, sizeof symbol);
+}
+
+typedef ssize_t receive_function(int fd, struct msghdr *message, int flags);
+
+static ssize_t next_recvmsg(int fd, struct msghdr *message, int flags)
+{
+    static _Atomic(void *) found;
+    receive_function *function;
+    find_next("recvmsg", &found, &function);
+    return function(fd, message, flags);
+}
+
+typedef int shutdown_function(int fd, int how);
+
+static int next_shutdown(int fd, int how)
+{
+    static _Atomic(void *) found;
+    shutdown_function *function;
+    find_next("shutdown", &found, &function);
+    return function(fd, how);
+}
+
 // The connection ends here; the watchdog finishes a peer that has no call.
 static void cut_locked(struct guard *guard, int reason)
 {
@@ -282,7 +316,7 @@ static void cut_locked(struct guard *guard, int reason)
     if (lane_peer_doom(&peer->head, reason)) {
         lane_front_socket_abort(peer->fd);
     }
-    (void)shutdown(peer->fd, SHUT_RDWR);
+    (void)next_shutdown(peer->fd, SHUT_RDWR); // ours would want the lock
     (void)eventfd_write(peer->front->wake, 1);
 }
 
@@ -336,21 +370,19 @@ static bool must_wait(int fd)
     return waits;
 }
 
-typedef ssize_t receive_function(int fd, struct msghdr *message, int flags);
-
-static receive_function *next_recvmsg(void)
+// gRPC is about to end a socket.
+static void note_end(int fd)
 {
-    static _Atomic(receive_function *) found;
-    receive_function *function = atomic_load(&found);
-    if (function == NULL) {
-        void *symbol = dlsym(RTLD_NEXT, "recvmsg");
-        memcpy(&function, &symbol, sizeof function);
-        atomic_store(&found, function);
+    (void)pthread_mutex_lock(&guards_lock);
+    struct guard *guard = fd >= 0 && fd < guards_room ? guards[fd] : NULL;
+    if (guard != NULL && guard->peer != NULL && !guard->left && guard->peer->tcp &&
+        guard->cookie == cookie_of(fd)) {
+        guard->ended_here |= tcp_goes_on(fd);
     }
-    return function;
+    (void)pthread_mutex_unlock(&guards_lock);
 }
 
-// libc's, for the whole program.
+// This and the next are libc's, for the whole program.
 __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
     bool guarded = atomic_load_explicit(&guards_used, memory_order_relaxed) > 0 &&
@@ -359,10 +391,18 @@ __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *me
         errno = EAGAIN;
         return -1;
     }
-    ssize_t got = next_recvmsg()(fd, message, flags);
+    ssize_t got = next_recvmsg(fd, message, flags);
     if (guarded && got > 0 && !look(fd, message, (size_t)got)) {
         errno = ECONNRESET;
         return -1;
     }
     return got;
+}
+
+__attribute__((visibility("default"))) int shutdown(int fd, int how)
+{
+    if (how == SHUT_RDWR && atomic_load_explicit(&guards_used, memory_order_relaxed) > 0) {
+        note_end(fd);
+    }
+    return next_shutdown(fd, how);
 }

@@ -4,6 +4,7 @@
 # the connection ends or stays as small as it was, and dsmd does not grow meanwhile: its memory is watched at every
 # moment of a case, since a flood that is forgotten afterwards would have ended a server without room.
 import os
+import re
 import socket
 import struct
 import threading
@@ -11,7 +12,7 @@ import time
 
 from raw import (CLOSE, CONTROL, GRPC, HEADER, LIMIT, OK, PAGE, PING, READ, TAG, WRITE, Ended, Head, Raw, full_map, header,
                  records)
-from world import GROWTH_BYTES, Failed, case, expect
+from world import GROWTH_BYTES, PATIENCE_S, Failed, case, expect
 
 GROUP = "streams"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING_FRAME, GOAWAY, WINDOW, CONTINUATION = range(10)
@@ -183,11 +184,29 @@ def pings(world):
     flood(world, frame(PING_FRAME, payload=bytes(8)))
 
 
-@case(GROUP, "100 PINGs at once, which gRPC itself ends a connection for", "cut", MUCH)
+@case(GROUP, "100 PINGs at once, which gRPC itself ends a connection for; and the client ends as soon as it does", "cut", MUCH,
+      many=True)
 def few_pings(world):
-    with stream(world) as lane:
+    def ping(lane):
         lane.send(frame(PING_FRAME, payload=bytes(8)) * 100)
         lane.ends(1 << 16)
+        lane.socket.close()
+
+    lanes = [stream(world) for _ in range(24)]
+    threads = [threading.Thread(target=ping, args=(lane,)) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told, due, end = 0, len(lanes), time.monotonic() + PATIENCE_S
+    while told < due:
+        expect(time.monotonic() < end, f"{due - told} of {due} ends are not told")
+        world.fresh_second()
+        told += world.log.count(MUCH)
+        if told < due:  # how many lines were left out is told with the next one
+            ping(stream(world))
+            due += 1
+    ping(stream(world))
 
 
 @case(GROUP, "PING acknowledgements that nobody asked for", "cut", MUCH)
@@ -267,6 +286,21 @@ def no_call(world):
         lane.attach()
         lane.send(PREFACE + frame(SETTINGS))
         time.sleep(0.2)
+
+
+@case(GROUP, "no preface of HTTP/2: another one, a byte, a request, another frame than SETTINGS behind it", "gRPC ends it, without a call",
+      MUCH, many=True)
+def preface(world):
+    def says(data):
+        with Raw(world, kind=GRPC) as lane:
+            lane.attach()
+            lane.send(data)
+            lane.ends(1 << 16)
+        return lane
+
+    for data in (PREFACE.replace(b"2.0", b"1.1") + frame(SETTINGS), b"x", b"GET / HTTP/1.1\r\n\r\n"):
+        world.log.wait(MUCH.replace(r"127\.[\d.]+", re.escape(says(data).address)))
+    says(PREFACE + frame(PING_FRAME, payload=bytes(8)))
 
 
 @case(GROUP, "a header block without its end, padded DATA, DATA of another call, a header that is compressed", "cut", MUCH,

@@ -56,6 +56,13 @@ class Log:
         self.said += len(lines)
         return lines
 
+    def count(self, pattern):
+        """How many lines like this there were since, with those that were left out."""
+        left_out = r"(\d+) more lines like the next were left out"
+        lines = self.read()
+        return sum(re.search(pattern, line) is not None for line in lines) + sum(
+            int(match.group(1)) for match in (re.search(left_out, line) for line in lines) if match)
+
     def wait(self, pattern, seconds=PATIENCE_S):
         end, seen = time.monotonic() + seconds, []
         while time.monotonic() < end:
