@@ -8,6 +8,7 @@ if(TARGET rpc_server AND TARGET rpc_grpc)
     set_tests_properties(unit.${part} PROPERTIES
       ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
   endforeach()
+  target_sources(unit_fronts_grpc PRIVATE ${CMAKE_CURRENT_LIST_DIR}/fronts_raw.c)
   add_test(NAME unit.fronts.grpc COMMAND unit_fronts grpc)
   set_tests_properties(unit.fronts.grpc PROPERTIES TIMEOUT 120
     ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
