@@ -64,7 +64,6 @@ struct grpc_peer {
     uint64_t received_before;          // const: bytes that TCP had received when it came here
     _Atomic uint64_t answered_bytes;   // for the watchdog
     _Atomic uint64_t messages;         // for the watchdog
-    _Atomic bool in_work;              // a message is with the service
     TAILQ_ENTRY(grpc_peer) link;       // F
     TAILQ_ENTRY(grpc_peer) claimed;    // the watchdog's, once it has claimed the peer
     pthread_mutex_t lock;              // R

@@ -308,17 +308,15 @@ static grpc_byte_buffer *received_take(struct grpc_peer *peer)
 void grpc_peer_received(struct grpc_peer *peer, struct grpc_worker *worker, bool good)
 {
     grpc_byte_buffer *buffer = received_take(peer);
-    size_t bytes = buffer != NULL ? grpc_byte_buffer_length(buffer) : 0;
     int error = good && buffer != NULL ? lane_peer_reason(&peer->head) : over_reason(peer);
-    atomic_store(&peer->in_work, true);
     if (error == 0) {
         error = handle(peer, worker, buffer);
     }
     if (buffer != NULL) {
+        size_t bytes = grpc_byte_buffer_length(buffer);
         grpc_byte_buffer_destroy(buffer);
+        lane_http2_taken(peer, bytes);
     }
-    lane_http2_taken(peer, bytes);
-    atomic_store(&peer->in_work, false);
     if (error != 0) {
         grpc_peer_cut(peer, error);
     } else {

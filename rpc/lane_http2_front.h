@@ -21,6 +21,7 @@ struct http2_room { // of one connection; zeros but for fd in the beginning
     uint8_t prefix[HTTP2_PREFIX_BYTES];
     unsigned have;
     uint32_t left;   // of the message that comes
+    unsigned whole;  // messages that came and that nobody is done with
     uint32_t wanted; // the message's, while it waits
     size_t held;     // of it, and of those before it that nobody has taken yet
     int64_t since;   // when it got room, or the one before it was done; CLOCK_MONOTONIC
@@ -32,10 +33,10 @@ bool http2_room_bytes(struct http2_room *room, const uint8_t *data, size_t bytes
 // Not a byte more is to be read now; when there is room, the socket tells gRPC so.
 bool http2_room_waits(const struct http2_room *room);
 void http2_room_called(struct http2_room *room);
-// A message is out of gRPC's hands; bytes: its length.
+// The service is done with a message; bytes: its length.
 void http2_room_taken(struct http2_room *room, size_t bytes);
 void http2_room_leave(struct http2_room *room);
-// The next one behind `room` (NULL: the first) whose message does not come while others wait; NULL: none.
+// The next one behind `room` (NULL: the first) that has kept others waiting for too long; NULL: none.
 struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now);
 bool http2_room_crowded(void); // somebody waits
 

@@ -7,7 +7,8 @@
 // in the kernel's buffers, whose bounds are the system's; the sender is held back by TCP then.
 //
 // A message has its room until the service is done with it. Who has room and does not send, while others wait, is ended:
-// after HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them.
+// after HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them. As long
+// as a message of it is whole, a connection waits for a worker or for the service, not they for it.
 //
 // How gRPC is stopped: its recvmsg() is told that nothing is there (lane_http2_front.c). It waits for the next edge of
 // its epoll set then, which setting SO_RCVLOWAT makes, if there is something to read.
@@ -93,6 +94,7 @@ static bool message_begins(struct http2_room *room)
         return false;
     }
     room->left = length;
+    room->whole += length == 0;
     if (room->limited && length > SHORT_BYTES) {
         room->wanted = length;
         if (room->called) {
@@ -109,6 +111,7 @@ bool http2_room_bytes(struct http2_room *room, const uint8_t *data, size_t bytes
         size_t part = want < bytes ? want : bytes;
         if (room->left > 0) {
             room->left -= (uint32_t)part;
+            room->whole += room->left == 0;
             room->came += part;
         } else {
             memcpy(room->prefix + room->have, data, part);
@@ -152,6 +155,7 @@ static void give(struct http2_room *room, size_t bytes)
 
 void http2_room_taken(struct http2_room *room, size_t bytes)
 {
+    room->whole--;
     if (room->limited && bytes > SHORT_BYTES) {
         begin(room);
         give(room, bytes);
@@ -174,7 +178,7 @@ struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now)
     room = room == NULL ? TAILQ_FIRST(&holders) : TAILQ_NEXT(room, link);
     for (; room != NULL && !TAILQ_EMPTY(&line); room = TAILQ_NEXT(room, link)) {
         int64_t patience_ms = HOLD_MS + (int64_t)(room->came / SLOWEST_BYTES_PER_MS);
-        if (room->left > 0 && now - room->since > patience_ms * DEADLINE_NS_PER_MS) {
+        if (now - room->since > patience_ms * DEADLINE_NS_PER_MS) {
             return room;
         }
     }

@@ -30,7 +30,7 @@ tests:           rpc server metrics libdsm tools bpf
 '
 # HEADER: the files (shell patterns) that may include it.
 dependencies='
-grpc/*:       rpc/lane_grpc*.c
+grpc/*:       rpc/lane_grpc*.c tests/unit/fronts_room.c
 sodium.h:     rpc/noise*.[ch] rpc/keyfile*.c
 protobuf-c/*: libdsm/backing/control*.c server/service*.c tools/*.c tests/*
 *.pb-c.h:     libdsm/backing/control*.c server/service*.c tools/*.[ch] tests/*
