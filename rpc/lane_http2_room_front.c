@@ -156,9 +156,11 @@ static void give(struct http2_room *room, size_t bytes)
 void http2_room_taken(struct http2_room *room, size_t bytes)
 {
     room->whole--;
-    if (room->limited && bytes > SHORT_BYTES) {
-        begin(room);
-        give(room, bytes);
+    if (room->held > 0) {
+        begin(room); // whatever was in work, the message behind it could not come
+        if (bytes > SHORT_BYTES) {
+            give(room, bytes);
+        }
     }
 }
 

@@ -154,10 +154,25 @@ static void test_who_waits_for_a_worker_is_not_ended(void **state)
     crowd_end(&crowd);
 }
 
+static void test_a_short_message_counts_as_progress(void **state)
+{
+    static struct crowd crowd;
+    (void)state;
+    crowd_start(&crowd);
+    crowd_fill(&crowd);
+    int64_t before = deadline_now();
+    crowd_go_on(&crowd, 0);
+    assert_true(lane_http2_check(before + INT64_C(2000) * DEADLINE_NS_PER_MS));
+    assert_false(lane_http2_check(deadline_now() + hour)); // and now it was
+    assert_int_equal(crowd_ended(&crowd), -ETIMEDOUT);
+    crowd_end(&crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_waits_for_a_worker_is_not_ended),
+        cmocka_unit_test(test_a_short_message_counts_as_progress),
     };
     return cmocka_run_group_tests_name("gRPC front, room for messages", tests, NULL, NULL);
 }
