@@ -8,9 +8,10 @@
 // in order of arrival is also the order of deadlines. When the places or the descriptors run out,
 // the oldest connection that is still silent (no complete message 1) makes room; when none is
 // silent, the oldest that has proven nothing yet, since message 1 can be replayed; those that have
-// shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never used for
-// connections, so accept(), the store and /metrics always find one; should accept fail all the same, it rests
-// for a moment instead of spinning.
+// shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never kept for
+// connections, so accept(), the store and /metrics always find one; a connection that is accepted on one of them moves to
+// the number that was made free for it. Should accept() find none all the same, it makes room and goes on; only when nothing
+// can make room it rests for a moment instead of spinning.
 //
 // It must never block: not in a handshake, not while an older lane ends (listener_pending.c), not
 // in the log.
@@ -116,6 +117,18 @@ static void key_of(const struct sockaddr_storage *from, struct address_key *key,
     }
 }
 
+// The same connection on the lowest number that is free: else the next accept() took that one, and connections would keep
+// one reserved number after the other.
+static int lowered(int fd)
+{
+    int low = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (low < 0) {
+        return fd;
+    }
+    (void)close(fd);
+    return low;
+}
+
 static void admit(struct listener *listener, int fd, const struct sockaddr_storage *from,
                   int64_t now_ms)
 {
@@ -136,6 +149,7 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
     struct pending *pending = TAILQ_FIRST(&listener->free);
     TAILQ_REMOVE(&listener->free, pending, link);
     TAILQ_INSERT_TAIL(&listener->busy, pending, link);
+    fd = fd >= listener->descriptor_limit ? lowered(fd) : fd;
     pending->fd = fd;
     pending->address = key;
     memcpy(pending->text, text, sizeof text);
@@ -183,21 +197,28 @@ static int take_or_accept(struct listener *listener, int fd, struct sockaddr_sto
                : accept4(fd, (struct sockaddr *)from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+static void rest(struct listener *listener, int error, int64_t now_ms)
+{
+    log_hostile(listener->options.log, now_ms, "accept rests: %s", strerror(error));
+    (void)watch_sockets(listener, 0);
+    listener->paused_until_ms = now_ms + LISTENER_PAUSE_MS;
+}
+
 static void accept_some(struct listener *listener, int fd, int64_t now_ms)
 {
     for (int i = 0; i < LISTENER_ACCEPTS; i++) {
         struct sockaddr_storage from = {0};
         int accepted = take_or_accept(listener, fd, &from);
-        if (accepted >= 0) {
+        int error = accepted >= 0 ? 0 : errno;
+        if (error == 0) {
             admit(listener, accepted, &from, now_ms);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-            log_hostile(listener->options.log, now_ms, "accept rests: %s", strerror(errno));
-            (void)make_room(listener, now_ms);
-            (void)watch_sockets(listener, 0);
-            listener->paused_until_ms = now_ms + LISTENER_PAUSE_MS;
+        } else if (error == EAGAIN || error == EWOULDBLOCK) {
             return;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            return;
+        } else if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
+            if (!make_room(listener, now_ms) || error != EMFILE) {
+                rest(listener, error, now_ms);
+                return;
+            }
         } // else that connection is gone already; the next
     }
 }

@@ -182,6 +182,7 @@ if wanted few; then
     build=$whole
     measure
     flood half 3000 "dropped 10\\.66\\.[0-9.]+: silent, and its place is needed"
+    ! grep "accept rests" "$work/dsmd.log" || fail "few: strangers have the reserved descriptors"
     stop_dsmd
 fi
 if grep -E "dsmd: error|Assertion|Sanitizer" "$work/dsmd.log"; then
