@@ -6,7 +6,6 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 enum { FRAMES = 4, PAGE = 8 };
 
@@ -70,7 +69,7 @@ static void a_late_answer_is_taken_by_the_lanes_thread(void **state)
     atomic_store(&rig.hold, 1);
     assert_int_equal(pthread_create(&thread, NULL, touch, NULL), 0);
     rig_await(&rig.sent, sent + 2);
-    (void)usleep(2 * PAGER_DIRECT_MS * 1000); // it sleeps by now
+    rig_await(&rig.held, 1); // by the lane's thread: the one that touched has given it the rest, and sleeps
     assert_int_equal(rig_state(0), PAGE_WRITING);
     assert_int_equal(rig_state(PAGE), PAGE_READING);
     rig_release(&rig.hold);
@@ -92,7 +91,7 @@ static void a_victim_that_cannot_be_written(void **state)
         atomic_store(&rig.hold, (uint32_t)late);
         assert_int_equal(pthread_create(&thread, NULL, touch, NULL), 0);
         rig_await(&rig.sent, sent + 2);
-        (void)usleep((useconds_t)late * 2 * PAGER_DIRECT_MS * 1000);
+        rig_await(&rig.held, (uint32_t)late); // as above
         rig_release(&rig.hold);
         (void)pthread_join(thread, NULL);
         assert_int_equal(rig_state(PAGE), PAGE_RESIDENT);
