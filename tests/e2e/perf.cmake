@@ -11,9 +11,10 @@ function(add_perf_test name) # add_perf_test(name subcommand [option...])
     LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
 endfunction()
 
-add_test(NAME e2e.perf.killed COMMAND ${perf_folder}/perf_killed.sh)
-set_tests_properties(e2e.perf.killed PROPERTIES
-  LABELS "e2e;plain-only" TIMEOUT 200 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
+add_test(NAME e2e.perf.killed COMMAND ${perf_folder}/perf_killed.sh folder)
+add_test(NAME e2e.perf.killed.swap COMMAND ${perf_folder}/perf_killed.sh swap)
+set_tests_properties(e2e.perf.killed e2e.perf.killed.swap PROPERTIES
+  LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")
 
 add_perf_test(limit limit)
 add_perf_test(fault.mprotect fault --trap mprotect --disk-size 16)
