@@ -41,13 +41,6 @@ static struct page_entry *entry_of(const struct clean *c, uint64_t page)
     return page_at(&c->segment->table, page);
 }
 
-static uint32_t buffer_pages(const struct segment *segment)
-{
-    uint32_t most = LIMIT_RUN_BYTES / segment->page_bytes;
-    uint32_t buffer = segment->pager->options.swap_buffer_pages;
-    return buffer < most ? buffer : most;
-}
-
 static void fail(struct clean *c, int error, uint64_t page)
 {
     if (c->error == 0) {
@@ -67,11 +60,16 @@ static void check_in(struct segment *segment, uint64_t page, uint32_t count)
     protection_writes_again(segment, page, count);
 }
 
+static void begin_run(struct clean_run *run, struct segment *segment)
+{
+    run->segment = segment;
+    run->count = run->dirty_count = run->pieces = 0;
+}
+
 static void append(struct clean_run *run, uint64_t page)
 {
     if (run->count == 0) {
         run->base = page;
-        run->pieces = 0;
     }
     INVARIANT(run->base + run->count == page);
     run->pieces += run->count == 0 || placement_begins(&run->segment->placement, page);
@@ -80,7 +78,7 @@ static void append(struct clean_run *run, uint64_t page)
 
 static bool full(const struct clean_run *run, uint64_t page)
 {
-    return run->count == buffer_pages(run->segment) ||
+    return run->count == pager_run_pages(run->segment) ||
            placement_full(&run->segment->placement, page, run->pieces);
 }
 
@@ -100,8 +98,8 @@ static void take_marks(struct clean_run *run)
     }
 }
 
-// One physical run's pages.
-static void settle(const struct clean_run *run, const struct backing_run *part)
+// Of one physical run's pages.
+static void settle_marks(const struct clean_run *run, const struct backing_run *part)
 {
     struct page_table *table = &run->segment->table;
     uint32_t first = (uint32_t)(part->page - run->base);
@@ -111,20 +109,14 @@ static void settle(const struct clean_run *run, const struct backing_run *part)
                      PAGE_SENT | (i < part->done ? PAGE_UNBACKED : 0));
         }
     }
-    check_in(run->segment, part->page, part->count);
 }
 
-// Not under the lock, like receive. The run leaves; its tail of clean pages goes back first.
-static void send(struct clean_run *run)
+// Not under the lock, like receive. lane and deadline are set.
+static void leave(struct clean_run *run)
 {
     struct segment *segment = run->segment;
     struct pager *pager = segment->pager;
-    INVARIANT(run->dirty_count > 0);
-    STAT_ADD(pager->stat, clean_virtual_runs, 1);
     lock_acquire(&pager->lock);
-    check_in(segment, run->base + run->dirty_count, run->count - run->dirty_count);
-    STAT_ADD(pager->stat, clean_unneeded_check_out_cleans, run->count - run->dirty_count);
-    run->count = run->dirty_count;
     take_marks(run);
     lock_release(&pager->lock);
     const struct backing_run whole = {
@@ -132,13 +124,28 @@ static void send(struct clean_run *run)
         .count = run->count,
         .contents = segment->view.contents + (run->base << segment->page_shift),
     };
-    run->deadline = pager_deadline(pager);
     run->part_count = backing_break(&segment->placement, &whole, run->parts);
-    STAT_ADD(pager->stat, clean_physical_runs, run->part_count);
     for (uint32_t i = 0; i < run->part_count; i++) {
         struct backing_run *part = &run->parts[i];
         backing_write_send(backing_lane_to(run->lane, part->store), part, run->deadline);
     }
+}
+
+// Its tail of clean pages goes back first.
+static void send(struct clean_run *run)
+{
+    struct pager *pager = run->segment->pager;
+    uint32_t tail = run->count - run->dirty_count;
+    INVARIANT(run->dirty_count > 0);
+    lock_acquire(&pager->lock);
+    check_in(run->segment, run->base + run->dirty_count, tail);
+    lock_release(&pager->lock);
+    run->count = run->dirty_count;
+    run->deadline = pager_deadline(pager);
+    leave(run);
+    STAT_ADD(pager->stat, clean_unneeded_check_out_cleans, tail);
+    STAT_ADD(pager->stat, clean_virtual_runs, 1);
+    STAT_ADD(pager->stat, clean_physical_runs, run->part_count);
 }
 
 static void tell(const struct clean_run *run, const struct backing_run *part, int error)
@@ -168,7 +175,9 @@ static void receive(struct clean_run *run)
         STAT_ADD(pager->stat, clean_pages, part->done);
         tell(run, part, error);
         lock_acquire(&pager->lock);
-        settle(run, part);
+        settle_marks(run, part);
+        check_in(run->segment, part->page, part->count);
+        run->segment->write_failed = error != 0;
         lock_release(&pager->lock);
     }
     (void)atomic_fetch_add(&pager->frames_word, 1);
@@ -180,13 +189,6 @@ static void receive(struct clean_run *run)
 static struct clean_run *in_hand(struct clean *c)
 {
     return &c->runs[(c->first + c->under_way) % CLEAN_RUNS];
-}
-
-static void begin_run(struct clean *c)
-{
-    struct clean_run *run = in_hand(c);
-    run->segment = c->segment;
-    run->count = run->dirty_count = 0;
 }
 
 static void take_answer(struct clean *c) // of the run that left first
@@ -231,7 +233,7 @@ static void start(struct clean *c)
         c->bytes_under_way += (uint64_t)run->count * c->segment->page_bytes;
         c->under_way++;
     }
-    begin_run(c);
+    begin_run(in_hand(c), c->segment);
 }
 
 static void flush(struct clean *c)
@@ -414,7 +416,7 @@ int pager_clean(struct clean *c)
         fail(c, -EFAULT, pages);
         return c->error;
     }
-    begin_run(c);
+    begin_run(in_hand(c), c->segment);
     while (c->page < c->end && c->error == 0) {
         c->page += turn(c);
     }
@@ -422,11 +424,10 @@ int pager_clean(struct clean *c)
     return c->error;
 }
 
-bool clean_begin(struct clean_run *run, uint64_t page, uint64_t end)
+bool clean_begin(struct clean_run *run, struct segment *segment, uint64_t page, uint64_t end)
 {
-    struct segment *segment = run->segment;
     struct pager *pager = segment->pager;
-    run->count = 0;
+    begin_run(run, segment);
     lock_acquire(&pager->lock);
     for (; page < end; page++) {
         const struct page_entry *entry = page_at(&segment->table, page);
@@ -454,38 +455,25 @@ int clean_end(struct clean_run *run)
     return run->error;
 }
 
-void clean_victim_send(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                       struct backing_run *run, int64_t deadline)
+void clean_victim_send(struct clean_run *run, struct victim victim)
 {
-    struct segment *segment = victim.segment;
-    struct clean_run one = {.segment = segment, .base = victim.page, .count = 1};
-    lock_acquire(&pager->lock);
-    take_marks(&one);
-    lock_release(&pager->lock);
-    const struct backing_run whole = {
-        .page = victim.page,
-        .count = 1,
-        .contents = segment->view.contents + (victim.page << segment->page_shift),
-    };
-    (void)backing_break(&segment->placement, &whole, run);
-    backing_write_send(backing_lane_to(lane, run->store), run, deadline);
+    begin_run(run, victim.segment);
+    append(run, victim.page);
+    leave(run);
 }
 
-int clean_victim_receive(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                         struct backing_run *run, int64_t deadline)
+int clean_victim_receive(struct clean_run *run)
 {
-    struct segment *segment = victim.segment;
-    int error = backing_write_receive(backing_lane_to(lane, run->store), run, deadline);
+    struct segment *segment = run->segment;
+    struct backing_run *part = &run->parts[0];
+    int error = backing_write_receive(backing_lane_to(run->lane, part->store), part, run->deadline);
     if (error == -EINPROGRESS) {
         return error;
     }
-    if (probe_clean_run_on()) {
-        probe_clean_run(segment->number, run->page, run->done, run->done,
-                        (u64)(sync_now() - run->begun), error, run->store);
-    }
-    lock_acquire(&pager->lock);
-    page_set(&segment->table, page_at(&segment->table, victim.page), error != 0 ? PAGE_DIRTY : 0,
-             PAGE_SENT | (error == 0 ? PAGE_UNBACKED : 0));
-    lock_release(&pager->lock);
+    tell(run, part, error);
+    lock_acquire(&segment->pager->lock);
+    settle_marks(run, part);
+    segment->write_failed = error != 0;
+    lock_release(&segment->pager->lock);
     return error;
 }

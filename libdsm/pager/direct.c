@@ -4,10 +4,11 @@
 // work to another thread and waking up again costs more than trap, cipher and wire together.
 //
 // In the handler asynchronous signals are blocked, so it stays there for PAGER_DIRECT_MS at most, and waits for nothing but the
-// lane's answer: where it would have to wait for a page, a frame, a victim's write or a lane, nothing is done and a worker is
-// asked. The swap-in's state does not lie on the thread's stack but in a place that belongs to the lane. When the
-// patience ends, or the touched page is in and much of its run is not, the thread leaves it there as it is, to the byte,
-// and a thread of that lane goes on with it. Each lane has one of its own: it can always go on, whoever else waits.
+// lane's answers: where it would have to wait for a page, a frame or a lane, a worker is asked. A changed page that has to go
+// leaves just before the request, on the same lane, and is answered first. The swap-in's state does not lie on the
+// thread's stack but in a place that belongs to the lane. When the patience ends, or the touched page is in and much of
+// its run is not, the thread leaves it there as it is, to the byte, and a thread of that lane goes on with it. Each lane
+// has one of its own: it can always go on, whoever else waits.
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>

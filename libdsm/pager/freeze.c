@@ -5,8 +5,8 @@
 // the segment has left). Dirty pages stay in memory for the flush, clean ones leave at once. Source: PrepareSegment, FlushSegment (Sprite).
 //
 // protection_set() is the only place where pages are opened, and refuses for a frozen segment. So what is on its way at the
-// freeze may land, and stays closed: nothing has to be waited for, and a store just before the freeze has left its mark, since
-// a page that is open for stores is dirty. What some other trap would know by itself must be asked for here, after the closing.
+// freeze may land, and stays closed: nothing has to be waited for, and a store just before the freeze has left its mark: a page
+// that is open for stores is dirty, and of one that is tracked protection_set() asks the trap after the closing.
 //
 // The flush is a cleaning of the whole segment: nothing can become dirty any more, and what is in transit for others (the
 // laundry, a victim) is waited for.

@@ -109,7 +109,7 @@ static bool washable(const struct segment *segment, uint64_t page)
 // The pages around this one that are dirty and not being stored into: sent as a run. False: there are none.
 static bool begin_around(struct pager *pager, struct victim victim, struct clean_run *run)
 {
-    uint64_t most = LIMIT_RUN_BYTES / victim.segment->page_bytes;
+    uint64_t most = pager_run_pages(victim.segment);
     uint64_t first = victim.page;
     uint64_t end = victim.page + 1;
     lock_acquire(&pager->lock);
@@ -122,8 +122,7 @@ static bool begin_around(struct pager *pager, struct victim victim, struct clean
     }
     bool still = washable(victim.segment, victim.page);
     lock_release(&pager->lock);
-    run->segment = victim.segment;
-    return still && clean_begin(run, first, end);
+    return still && clean_begin(run, victim.segment, first, end);
 }
 
 static void remember(const struct clean_run *run)

@@ -56,6 +56,7 @@ struct segment {
     uint32_t users;             // (L) our own threads at work on it
     int laundry_error;          // (L) of the first page that the laundry could not write
     uint64_t laundry_page;      // (L)
+    bool write_failed;          // (L) the last write of its pages
     char name[LIMIT_SEGMENT_NAME_BYTES];
 };
 
@@ -148,6 +149,14 @@ struct pager {
     uint32_t thread_count;
 };
 
+// The most pages of one run.
+static inline uint32_t pager_run_pages(const struct segment *segment)
+{
+    uint32_t most = LIMIT_RUN_BYTES / segment->page_bytes;
+    uint32_t buffer = segment->pager->options.swap_buffer_pages;
+    return buffer < most ? buffer : most;
+}
+
 // ---- protection.c (all under the lock) ----
 enum trap_access protection_of(const struct page_entry *entry);
 // Sets what the program may do with these pages, and their flags. 0, or -ENOMEM: they stay closed or as they were. TRACKED: none of
@@ -204,6 +213,20 @@ struct segment *frames_owner(const struct pager *pager, uint32_t frame);
 enum replacement_view frames_view(struct pager *pager, uint32_t frame);
 
 // ---- swap_in.c ----
+struct clean_run { // pages side by side that are written, or are to be
+    struct segment *segment;
+    struct backing_lane *lane;
+    uint64_t base;
+    uint32_t count;
+    uint32_t dirty_count;                       // to the last dirty one
+    uint32_t pieces;                            // of the placement
+    uint32_t part_count;                        // physical runs, under way
+    struct backing_run parts[LIMIT_RUN_PIECES]; // these
+    uint8_t was_dirty[WIRE_MAP_BYTES];
+    int64_t deadline;
+    int error;
+    uint64_t failed_page;
+};
 struct swap {
     struct pager *pager;
     struct segment *segment;
@@ -235,7 +258,7 @@ struct swap {
     bool unfinished; // the lane's patience ended before the answer was in
     // no_wait: a dirty victim, in WRITING, whose write leaves just before the run; the touched page has its memory from it.
     struct victim victim;
-    struct backing_run victim_run;
+    struct clean_run victim_run;
     enum { VICTIM_NONE, VICTIM_TO_SEND, VICTIM_SENT } victim_state;
     struct claims claims;
     struct counters *stat;  // Cedar's, or nobody's
@@ -264,20 +287,6 @@ int pager_swap_in_rest(struct swap *swap);
 
 // ---- clean.c ----
 enum { CLEAN_RUNS = 16 }; // the one in hand and those under way
-struct clean_run {        // of pages side by side
-    struct segment *segment;
-    struct backing_lane *lane;
-    uint64_t base;
-    uint32_t count;
-    uint32_t dirty_count;                       // to the last dirty one
-    uint32_t pieces;                            // of the placement
-    uint32_t part_count;                        // physical runs, under way
-    struct backing_run parts[LIMIT_RUN_PIECES]; // these
-    uint8_t was_dirty[WIRE_MAP_BYTES];
-    int64_t deadline;
-    int error;
-    uint64_t failed_page;
-};
 struct clean {
     struct pager *pager;
     struct segment *segment;
@@ -298,15 +307,13 @@ struct clean {
 };
 int pager_clean(struct clean *clean);
 // The laundry's form: begin checks out the dirty pages with which [page, end) begins and sends them (false: there is none);
-// end waits for the answer. segment and lane are the caller's to set. Ends in the order of begins.
-bool clean_begin(struct clean_run *run, uint64_t page, uint64_t end);
+// end waits for the answer. lane is the caller's to set. Ends in the order of begins.
+bool clean_begin(struct clean_run *run, struct segment *segment, uint64_t page, uint64_t end);
 int clean_end(struct clean_run *run);
-// Writes one dirty victim, in WRITING, over this lane. Not under the lock. The caller checks it in. receive: -EINPROGRESS where the
-// lane's patience ended, nothing done; then once more.
-void clean_victim_send(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                       struct backing_run *run, int64_t deadline);
-int clean_victim_receive(struct pager *pager, struct backing_lane *lane, struct victim victim,
-                         struct backing_run *run, int64_t deadline);
+// Writes one dirty victim, in WRITING. Not under the lock. lane and deadline are the caller's to set, and it checks the page
+// in. receive: -EINPROGRESS where the lane's patience ended, nothing done; then once more.
+void clean_victim_send(struct clean_run *run, struct victim victim);
+int clean_victim_receive(struct clean_run *run);
 
 // ---- data_state.c ----
 struct data_change {
@@ -362,7 +369,7 @@ uint32_t pager_run_length(struct segment *segment, uint64_t page,
 
 // ---- direct.c ----
 enum direct_end {
-    DIRECT_NOT,    // nothing was done: ask a worker
+    DIRECT_NOT,    // it did not come, and is not checked out: ask a worker
     DIRECT_IN,     // the page is in
     DIRECT_LEFT,   // a worker goes on with it
     DIRECT_FAILED, // as a worker's failure is told: in the page's entry

@@ -194,8 +194,7 @@ void prefetch_run(struct pager *pager, struct call *call)
         .class = BACKING_BULK,
         .deadline = sync_after_ms(LIMIT_RPC_MS),
     };
-    uint64_t most =
-        smaller(LIMIT_RUN_BYTES / segment->page_bytes, pager->options.swap_buffer_pages);
+    uint64_t most = pager_run_pages(segment);
     if (call->plan.count == 0) {
         fetch_run(&swap, call->page, 1, most); // one run, no more
     } else if (call->plan.stride == 1 || call->plan.stride == -1) {

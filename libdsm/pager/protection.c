@@ -210,38 +210,42 @@ int protection_set(struct segment *segment, uint64_t page, uint64_t count, enum 
     return error;
 }
 
-// What a page that loads ask for is opened to.
-static enum trap_access for_loads(const struct segment *segment, uint64_t page)
-{
-    const struct page_entry *entry = page_at(&segment->table, page);
-    enum trap_access now = protection_of(entry);
-    if (now != TRAP_NONE) {
-        return now;
-    }
-    bool shut = !segment->writable || page_has(entry, PAGE_READ_ONLY) ||
-                page_state(&segment->table, entry) == PAGE_WRITING;
-    return segment->view.ops->tracks && !shut ? TRAP_TRACKED : TRAP_READ;
-}
+typedef bool page_test(const struct segment *segment, uint64_t page);
 
-int protection_open(struct segment *segment, uint64_t page, uint64_t count)
+// Those for which the test holds, run by run. The first error.
+static int set_those(struct segment *segment, uint64_t page, uint64_t count, page_test *one,
+                     enum trap_access access)
 {
     int error = 0;
     uint64_t end = page + count;
     while (page < end) {
-        enum trap_access access = for_loads(segment, page);
-        bool closed = access_at(segment, page) == TRAP_NONE;
-        uint64_t n = 1;
-        while (page + n < end && for_loads(segment, page + n) == access &&
-               (access_at(segment, page + n) == TRAP_NONE) == closed) {
+        uint64_t n = 0;
+        while (page + n < end && one(segment, page + n)) {
             n++;
         }
-        if (closed) {
-            int failed = protection_set(segment, page, n, access);
-            error = error != 0 ? error : failed;
-        }
-        page += n;
+        int failed = n > 0 ? protection_set(segment, page, n, access) : 0;
+        error = error != 0 ? error : failed;
+        page += n > 0 ? n : 1;
     }
     return error;
+}
+
+static bool closed(const struct segment *segment, uint64_t page)
+{
+    return access_at(segment, page) == TRAP_NONE;
+}
+
+static bool closed_to_be_tracked(const struct segment *segment, uint64_t page)
+{
+    const struct page_entry *entry = page_at(&segment->table, page);
+    return closed(segment, page) && segment->view.ops->tracks && segment->writable &&
+           !page_has(entry, PAGE_READ_ONLY) && page_state(&segment->table, entry) != PAGE_WRITING;
+}
+
+int protection_open(struct segment *segment, uint64_t page, uint64_t count)
+{
+    int error = set_those(segment, page, count, closed_to_be_tracked, TRAP_TRACKED);
+    return error != 0 ? error : set_those(segment, page, count, closed, TRAP_READ);
 }
 
 void protection_renew(struct segment *segment, uint64_t page)
@@ -263,38 +267,18 @@ static bool shut_for_a_while(const struct segment *segment, uint64_t page)
            !page_has(page_at(&segment->table, page), PAGE_READ_ONLY);
 }
 
-static uint64_t run_of(const struct segment *segment, uint64_t page, uint64_t end,
-                       bool (*one)(const struct segment *segment, uint64_t page))
-{
-    uint64_t n = 0;
-    while (page + n < end && one(segment, page + n)) {
-        n++;
-    }
-    return n;
-}
-
 void protection_no_writes(struct segment *segment, uint64_t page, uint64_t count)
 {
-    uint64_t end = page + count;
-    while (page < end) {
-        uint64_t n = run_of(segment, page, end, lets_stores);
-        if (n > 0 && protection_set(segment, page, n, TRAP_READ) != 0) {
-            // No mapping left for a split: closing joins with closed neighbours, page by page if need be.
-            (void)protection_set(segment, page, n, TRAP_NONE);
-        }
-        page += n > 0 ? n : 1;
+    if (set_those(segment, page, count, lets_stores, TRAP_READ) != 0) {
+        // No mapping left for a split: closing joins with closed neighbours, page by page if need be.
+        (void)set_those(segment, page, count, lets_stores, TRAP_NONE);
     }
 }
 
 void protection_writes_again(struct segment *segment, uint64_t page, uint64_t count)
 {
-    uint64_t end = segment->view.ops->tracks && segment->writable ? page + count : 0;
-    while (page < end) {
-        uint64_t n = run_of(segment, page, end, shut_for_a_while);
-        if (n > 0) { // or a store is a touch
-            (void)protection_set(segment, page, n, TRAP_TRACKED);
-        }
-        page += n > 0 ? n : 1;
+    if (segment->view.ops->tracks && segment->writable) { // where it fails, a store is a touch
+        (void)set_those(segment, page, count, shut_for_a_while, TRAP_TRACKED);
     }
 }
 

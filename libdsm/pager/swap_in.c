@@ -128,10 +128,12 @@ static bool room_to_spare(const struct swap *s)
            frames_free(s->pager) >= s->segment->page_bytes + kept;
 }
 
-// no_wait: the victim's write and the read leave together, so its frame must do.
-static bool gives_enough(const struct swap *s, struct victim victim)
+// no_wait: the victim's write and the read leave together, so its frame must do, and the write be likely to succeed: else the
+// lane goes down with it.
+static bool goes_along(const struct swap *s, struct victim victim)
 {
-    return s->lane != NULL && s->count == 0 && victim.segment->page_bytes >= s->segment->page_bytes;
+    return s->lane != NULL && s->count == 0 &&
+           victim.segment->page_bytes >= s->segment->page_bytes && !victim.segment->write_failed;
 }
 
 // The page is not in: memory for it, and what it needs.
@@ -171,7 +173,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         step.outcome = IN_FAR_ENOUGH;
         return step;
     }
-    if (step.dirty && s->no_wait && !(read && gives_enough(s, step.victim))) {
+    if (step.dirty && s->no_wait && !(read && goes_along(s, step.victim))) {
         step.outcome = IN_NO_IO;
         return step;
     }
@@ -267,9 +269,9 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
 {
     (void)hint; // a wire has no arm to move
     int64_t begun = sync_now();
-    struct backing_run run;
-    clean_victim_send(s->pager, s->lane, step->victim, &run, s->deadline);
-    int error = clean_victim_receive(s->pager, s->lane, step->victim, &run, s->deadline);
+    struct clean_run run = {.lane = s->lane, .deadline = s->deadline};
+    clean_victim_send(&run, step->victim);
+    int error = clean_victim_receive(&run);
     s->waited_ns += (uint64_t)(sync_now() - begun);
     laundry_wake(s->pager);
     if (error != 0) {
@@ -304,12 +306,6 @@ static void append(struct swap *s)
     s->count++;
 }
 
-static uint32_t buffer_pages(const struct swap *s)
-{
-    uint32_t most = LIMIT_RUN_BYTES / s->segment->page_bytes;
-    return s->pager->options.swap_buffer_pages < most ? s->pager->options.swap_buffer_pages : most;
-}
-
 // needsRead in both states. True: the page is in the run and the next one may be considered.
 static bool take_read(struct swap *s, const struct step *step)
 {
@@ -320,7 +316,7 @@ static bool take_read(struct swap *s, const struct step *step)
         append(s);
         return true;
     }
-    if (s->skipping || step->dirty || s->count == buffer_pages(s) ||
+    if (s->skipping || step->dirty || s->count == pager_run_pages(s->segment) ||
         placement_full(&s->segment->placement, s->page, s->pieces)) {
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
     }

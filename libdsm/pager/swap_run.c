@@ -305,7 +305,9 @@ static void send_victim(struct swap *s)
 {
     if (s->victim_state == VICTIM_TO_SEND) {
         s->victim_state = VICTIM_SENT;
-        clean_victim_send(s->pager, s->lane, s->victim, &s->victim_run, s->deadline);
+        s->victim_run.lane = s->lane;
+        s->victim_run.deadline = s->deadline;
+        clean_victim_send(&s->victim_run, s->victim);
     }
 }
 
@@ -327,7 +329,7 @@ static bool take_victim(struct swap *s)
     if (s->victim_state != VICTIM_SENT) {
         return true;
     }
-    int error = clean_victim_receive(s->pager, s->lane, s->victim, &s->victim_run, s->deadline);
+    int error = clean_victim_receive(&s->victim_run);
     if (error == -EINPROGRESS) {
         s->unfinished = true;
         return false;

@@ -103,6 +103,42 @@ static void a_victim_that_cannot_be_written(void **state)
     }
 }
 
+// The server refuses all writes, and goes on. The lane that was given up for the first of them is enough: whoever faults then
+// leaves the victims to a worker.
+static void a_server_that_refuses_writes(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = FRAMES});
+    for (uint64_t page = 0; page < FRAMES - 1; page++) {
+        rig_store(page, page + 100);
+    }
+    rig_expect_page(FRAMES - 1, FRAMES);
+    rig_age(0, FRAMES);
+    rig.refuse_writes = WIRE_NO_SPACE;
+    (void)touch(NULL);
+    assert_true(STAT_GET(&rig.stat, swap_in_failed_to_clean_victims) > 0);
+    uint64_t connections = rig.resume;
+    uint32_t before = queued();
+    for (uint64_t page = PAGE + 1; page < PAGE + 5; page++) {
+        rig_expect_page(page, page + 1);
+    }
+    assert_true(queued() - before >= 4);
+    assert_int_equal(rig.resume, connections);
+    rig.refuse_writes = WIRE_OK;
+    assert_int_equal(rig_clean(0, 1), 0);
+    for (uint64_t page = 1; page < FRAMES - 1; page++) {
+        rig_expect_page(page, page + 100);
+    }
+    before = queued();
+    for (uint64_t page = 2 * PAGE; page < 2 * PAGE + FRAMES; page++) { // by itself again
+        rig_expect_page(page, page + 1);
+    }
+    assert_int_equal(queued(), before);
+    assert_true(STAT_GET(&rig.stat, swap_in_dirty_victims) > 0);
+    rig_check_failed();
+    rig_stop();
+}
+
 // A page that is larger than its victim needs more than one: that takes a worker.
 static void pages_of_different_sizes(void **state)
 {
@@ -135,9 +171,8 @@ int main(void)
 {
     (void)setenv("DSM_DIRECT", "on", 1);
     const struct CMUnitTest tests[] = {
-        TEST(a_thread_writes_its_victim_itself),
-        TEST(a_late_answer_is_taken_by_the_lanes_thread),
-        TEST(a_victim_that_cannot_be_written),
+        TEST(a_thread_writes_its_victim_itself), TEST(a_late_answer_is_taken_by_the_lanes_thread),
+        TEST(a_victim_that_cannot_be_written),   TEST(a_server_that_refuses_writes),
         TEST(pages_of_different_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -220,6 +220,29 @@ static void gathering_room(void **state)
     rig_stop();
 }
 
+// The laundry's places for runs are used again: nothing of the last one counts for the next.
+static void cleaning_in_a_used_place(void **state)
+{
+    (void)state;
+    start_striped(1, 0);
+    for (uint64_t page = 0; page < 10; page++) {
+        rig_store(page, page + 500);
+    }
+    struct clean_run run = {.count = 3, .dirty_count = 2, .pieces = LIMIT_RUN_PIECES};
+    for (uint64_t page = 0; page < 10; page += LIMIT_RUN_PIECES) {
+        run.lane = backing_take(&rig.backing, BACKING_BULK, SYNC_FOR_EVER);
+        assert_non_null(run.lane);
+        assert_true(clean_begin(&run, &rig.segments[0], page, 10));
+        assert_int_equal(clean_end(&run), 0);
+        backing_give(run.lane);
+    }
+    for (uint64_t page = 0; page < 10; page++) {
+        rig_expect_stored(page, page + 500);
+    }
+    rig_settle();
+    rig_stop();
+}
+
 // ---- one store fails ----
 
 static void failure_of_a_page(void **state)
@@ -380,6 +403,7 @@ int main(int argc, char **argv)
         TEST(failure_of_a_part),
         TEST(cleaning),
         TEST(cleaning_fails),
+        TEST(cleaning_in_a_used_place),
         TEST(cleaning_by_the_laundry),
     };
     if (argc > 1) {
