@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "libdsm/trap/arena.h"
+
 struct mapping {
     unsigned long long from, to;
     char access[8];
@@ -41,10 +43,10 @@ static bool in_the_way(const struct mapping *mapping, uint64_t base, uint64_t by
 static const char *not_kept(void)
 {
     struct rlimit limit;
-    return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
-               ? " Under a limit of its addresses (RLIMIT_AS, ulimit -v) a process cannot keep "
-                 "them "
-                 "free for segments."
+    bool limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return limited && !arena_kept()
+               ? " Under its limit of addresses (RLIMIT_AS, ulimit -v) this process could not "
+                 "keep them free for segments."
                : "";
 }
 

@@ -139,15 +139,15 @@ static struct pager_options pager_options_of(const struct settings *s)
 static int get_trap(dsm *session, struct failure *failure)
 {
     const settings_choice choice = session->settings.trap;
+    const bool sync = choice == SETTINGS_UFFD_SYNC;
     const struct trap_ops *uffd;
-    int error =
-        choice != SETTINGS_MPROTECT ? trap_uffd_get(choice != SETTINGS_UFFD_SYNC, &uffd) : -ENOSYS;
-    if (error != 0 && (choice == SETTINGS_UFFD || choice == SETTINGS_UFFD_SYNC)) {
+    int error = choice != SETTINGS_MPROTECT ? trap_uffd_get(!sync, &uffd) : -ENOSYS;
+    if (error != 0 && (choice == SETTINGS_UFFD || sync)) {
         return failure_set(failure, error,
-                           "DSM_TRAP=uffd: userfaultfd with SIGBUS and write protection of shared "
+                           "DSM_TRAP=%s: userfaultfd with SIGBUS and write protection of shared "
                            "memory is refused here (%s; Linux 6.4 or newer has it). Take "
                            "DSM_TRAP=auto or mprotect.",
-                           strerror(-error));
+                           sync ? "uffd-sync" : "uffd", strerror(-error));
     }
     session->trap = error == 0 ? uffd : &trap_mprotect_ops;
     return 0;
@@ -199,13 +199,21 @@ static int start(dsm *session, struct failure *failure)
     return 0;
 }
 
+static enum stat_trap trap_shown(const struct trap_ops *trap)
+{
+    if (trap == &trap_mprotect_ops) {
+        return STAT_TRAP_MPROTECT;
+    }
+    return trap->tracks ? STAT_TRAP_UFFD : STAT_TRAP_UFFD_SYNC;
+}
+
 static int show_counters(dsm *session, struct failure *failure)
 {
     const struct settings *s = &session->settings;
     const struct stat_page_facts facts = {
         .cache_bytes = s->cache_bytes,
         .server = s->server,
-        .trap = session->trap != &trap_mprotect_ops ? STAT_TRAP_UFFD : STAT_TRAP_MPROTECT,
+        .trap = trap_shown(session->trap),
     };
     int error = stat_page_create(&session->page, &facts, s->stat == SETTINGS_ON_IS_FIRST);
     session->counters = session->page.counters;

@@ -141,7 +141,7 @@ static int take_header(struct stat_client *client, const uint8_t *page, size_t b
     client->own_pid = header.pid;
     client->opened_ns = header.opened_ns;
     client->cache_bytes = header.cache_bytes;
-    static const char *const traps[] = {"", "mprotect", "uffd"};
+    static const char *const traps[] = {"", "mprotect", "uffd", "uffd-sync"};
     client->trap = header.trap < sizeof traps / sizeof *traps ? traps[header.trap] : "";
     copy_printable(client->program, header.program, sizeof client->program);
     if (header.server[0] == '\0') { // named none

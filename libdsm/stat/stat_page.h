@@ -20,7 +20,7 @@
 enum { STAT_PAGE_VERSION = 1, STAT_PAGE_MOST_BYTES = 256 << 10, STAT_PAGE_MOST_COUNTERS = 1024 };
 enum { STAT_PAGE_SEGMENTS = 256, STAT_PAGE_NAME_BYTES = 256 };
 
-enum stat_trap { STAT_TRAP_UNKNOWN, STAT_TRAP_MPROTECT, STAT_TRAP_UFFD };
+enum stat_trap { STAT_TRAP_UNKNOWN, STAT_TRAP_MPROTECT, STAT_TRAP_UFFD, STAT_TRAP_UFFD_SYNC };
 
 struct stat_page_header {
     _Atomic uint64_t magic; // written last

@@ -119,6 +119,14 @@ void arena_put(void)
     (void)pthread_mutex_unlock(&arena.lock);
 }
 
+bool arena_kept(void)
+{
+    (void)pthread_mutex_lock(&arena.lock);
+    bool kept = arena.whole.to != 0;
+    (void)pthread_mutex_unlock(&arena.lock);
+    return kept;
+}
+
 // The reserved range in which all of this lies, or NULL.
 static struct range *range_of(uintptr_t from, uintptr_t to)
 {

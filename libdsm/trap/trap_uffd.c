@@ -88,10 +88,19 @@ static int set_stores(const struct trap_view *view, uint64_t offset, uint64_t by
 
 enum mapped { MAPPED_CHANGE, MAPPED_KEEP };
 
+// Also where the program has locked its memory (mlockall).
+static int close_frames(const struct trap_view *view, uint64_t offset, uint64_t bytes)
+{
+    return (int)sync_call(SYS_madvise, (long)(view->base + offset), (long)bytes, DONTNEED_LOCKED, 0,
+                          0, 0);
+}
+
 // Maps the frames of [offset, offset + bytes), which are filled. Pages that are mapped already are changed, or kept as they are.
+// After an error none is mapped that was not: a store into one that counts as closed would go unnoticed.
 static int open_frames(const struct trap_view *view, uint64_t offset, uint64_t bytes, bool stores,
                        enum mapped mapped)
 {
+    const uint64_t first = offset;
     while (bytes > 0) {
         struct uffdio_continue open = {
             .range = range_of(view, offset, bytes),
@@ -104,19 +113,13 @@ static int open_frames(const struct trap_view *view, uint64_t offset, uint64_t b
             done = uffd.page;
         }
         if (error != 0 && error != -EAGAIN) {
+            (void)close_frames(view, first, offset - first);
             return error;
         }
         offset += done;
         bytes -= done;
     }
     return 0;
-}
-
-// Also where the program has locked its memory (mlockall).
-static int close_frames(const struct trap_view *view, uint64_t offset, uint64_t bytes)
-{
-    return (int)sync_call(SYS_madvise, (long)(view->base + offset), (long)bytes, DONTNEED_LOCKED, 0,
-                          0, 0);
 }
 
 static int sync_protect(struct trap_view *view, uint64_t offset, uint64_t bytes,
@@ -179,11 +182,20 @@ static int open_to_all(const struct trap_view *view, uint64_t offset, uint64_t b
     return error;
 }
 
+// As it should be: the kernel may have shut the pages, and a change that failed half-way may have left the mapping shut for stores.
+static int open_again(const struct trap_view *view, uint64_t offset, uint64_t bytes,
+                      enum trap_access access)
+{
+    int error = allow_stores(view, offset, bytes, access != TRAP_READ);
+    return error != 0 ? error
+                      : open_frames(view, offset, bytes, access == TRAP_READ_WRITE, MAPPED_KEEP);
+}
+
 static int tracking_protect(struct trap_view *view, uint64_t offset, uint64_t bytes,
                             enum trap_access from, enum trap_access to)
 {
     if (from == to && to != TRAP_NONE) {
-        return open_frames(view, offset, bytes, to == TRAP_READ_WRITE, MAPPED_KEEP);
+        return open_again(view, offset, bytes, to);
     }
     switch (to) {
     case TRAP_NONE:
