@@ -5,7 +5,6 @@
 #include "tests/unit/backing_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 
 #include "dsm/dsm.h"
@@ -197,7 +196,6 @@ static void a_late_acknowledgement_is_asked_for_again(void **state)
     run.contents = contents;
     run.version = 70;
     backing_write_send(lane, &run, soon());
-    (void)poll(NULL, 0, 50); // the answer is here
     (void)atomic_fetch_add(&rig.segment.resumes, 1);
     uint64_t retries = STAT_GET(&rig.stat, retries);
     uint64_t sent = STAT_GET(&rig.stat, write_requests);
@@ -214,7 +212,6 @@ static struct backing_run sent_and_fenced(struct backing_lane *lane)
     struct backing_run run = run_of(8);
     rig.epoch++; // its image was parked
     backing_read_send(lane, &run, soon());
-    (void)poll(NULL, 0, 50); // the answer is here
     return run;
 }
 
