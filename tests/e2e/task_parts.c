@@ -467,8 +467,11 @@ static void closing(void)
     hold_fill_all(part(HEAP), 1);
     hold_say("pause");
     hold_await("paused");
+    uint64_t written = hold_stats(session).write_requests;
     CHECK(pthread_create(&thread, NULL, close_task, NULL) == 0);
-    hold_pause_ms(300);
+    while (hold_stats(session).write_requests == written) {
+        hold_pause_ms(1);
+    }
     CHECK(code_of(CODE_BYTES) == code);
     OK(dsm_segment_close(code));
     CHECK(closed == 0, "it waited for the task's segments");
