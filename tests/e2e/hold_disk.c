@@ -13,6 +13,20 @@ static void trouble(const char *begin, const char *begun)
     hold_await(begun);
 }
 
+static dsm_segment *begin(dsm **session)
+{
+    hold_catch(SIGBUS);
+    return hold_begin(CACHE, "kept", PAGES, session);
+}
+
+static void change_without_disk(dsm_segment *segment)
+{
+    trouble("break", "broken");
+    for (uint64_t page = 0; page < CHANGED; page++) {
+        hold_fill(segment, page, 2);
+    }
+}
+
 static void show_error(const char *what)
 {
     printf("%s: %s\n", what, dsm_error()->text);
@@ -21,6 +35,15 @@ static void show_error(const char *what)
 static uint64_t version_of(uint64_t page)
 {
     return page < CHANGED ? 2 : 1;
+}
+
+// dsmd is killed and started again, and what it has is looked at.
+static dsm_segment *as_restarted(dsm *session, dsm_segment *segment, const char *begin,
+                                 const char *begun)
+{
+    OK(dsm_segment_close(segment));
+    trouble(begin, begun);
+    return hold_segment(session, "kept", DSM_READ_ONLY);
 }
 
 static void check_versions(const dsm_segment *segment)
@@ -65,22 +88,14 @@ static void expect_no_room(dsm *session, dsm_segment *segment)
 
 static void run_no_writes(void)
 {
-    hold_catch(SIGBUS);
-    dsm *session = hold_open(CACHE);
-    dsm_segment *more, *segment = hold_create(session, "kept", PAGES, PAGE);
-    hold_fill_all(segment, 1);
-    OK(dsm_clean(segment, hold_all(segment), NULL));
-    trouble("break", "broken");
-    for (uint64_t page = 0; page < CHANGED; page++) {
-        hold_fill(segment, page, 2);
-    }
+    dsm *session;
+    dsm_segment *more, *segment = begin(&session);
+    change_without_disk(segment);
     expect_no_room(session, segment);
     trouble("mend", "mended");
     OK(dsm_clean(segment, hold_all(segment), NULL));
     OK(dsm_segment_create(session, "more", MIB, PAGE, 0, &more));
-    OK(dsm_segment_close(segment));
-    trouble("restart", "restarted");
-    segment = hold_segment(session, "kept", DSM_READ_ONLY);
+    segment = as_restarted(session, segment, "restart", "restarted");
     check_versions(segment);
     hold_close_after_errors(session);
 }
@@ -89,24 +104,16 @@ static void run_no_writes(void)
 // it is started again, even when its disk works.
 static void run_no_sync(void)
 {
-    hold_catch(SIGBUS);
-    dsm *session = hold_open(CACHE);
-    dsm_segment *segment = hold_create(session, "kept", PAGES, PAGE);
-    hold_fill_all(segment, 1);
-    OK(dsm_clean(segment, hold_all(segment), NULL));
-    trouble("break", "broken");
-    for (uint64_t page = 0; page < CHANGED; page++) {
-        hold_fill(segment, page, 2);
-    }
+    dsm *session;
+    dsm_segment *segment = begin(&session);
+    change_without_disk(segment);
     RESULT(dsm_clean(segment, hold_all(segment), NULL), -EIO);
     trouble("mend", "mended");
     RESULT(dsm_clean(segment, hold_all(segment), NULL), -EIO);
     check_what_is_there(segment);
     trouble("restart", "restarted");
     OK(dsm_clean(segment, hold_all(segment), NULL));
-    OK(dsm_segment_close(segment));
-    trouble("again", "once-more");
-    segment = hold_segment(session, "kept", DSM_READ_ONLY);
+    segment = as_restarted(session, segment, "again", "once-more");
     check_versions(segment);
     hold_close_after_errors(session);
 }
@@ -134,10 +141,8 @@ static uint64_t read_all(dsm_segment *segment)
 
 static void run_no_reads(void)
 {
-    hold_catch(SIGBUS);
-    dsm *session = hold_open(CACHE);
-    dsm_segment *segment = hold_create(session, "kept", PAGES, PAGE);
-    hold_fill_all(segment, 1);
+    dsm *session;
+    dsm_segment *segment = begin(&session);
     OK(dsm_segment_close(segment));
     segment = hold_segment(session, "kept", 0); // nothing of it is in memory
     trouble("break", "broken");
@@ -146,9 +151,7 @@ static void run_no_reads(void)
     CHECK(unreadable > 0 && unreadable < PAGES);
     trouble("mend", "mended");
     hold_check_all(segment, 1);
-    OK(dsm_segment_close(segment));
-    trouble("restart", "restarted");
-    segment = hold_segment(session, "kept", DSM_READ_ONLY);
+    segment = as_restarted(session, segment, "restart", "restarted");
     hold_check_all(segment, 1);
     hold_close_after_errors(session);
 }

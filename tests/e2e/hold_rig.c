@@ -90,6 +90,15 @@ dsm_segment *hold_segment(dsm *session, const char *name, unsigned flags)
     return segment;
 }
 
+dsm_segment *hold_begin(uint64_t cache_bytes, const char *name, uint64_t pages, dsm **session)
+{
+    *session = hold_open(cache_bytes);
+    dsm_segment *segment = hold_create(*session, name, pages, PAGE);
+    hold_fill_all(segment, 1);
+    OK(dsm_clean(segment, hold_all(segment), NULL));
+    return segment;
+}
+
 dsm_statistics hold_stats(dsm *session)
 {
     dsm_statistics statistics = {.size = sizeof statistics};

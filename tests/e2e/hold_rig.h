@@ -41,6 +41,8 @@ void hold_result(const char *file, int line, const char *what, int result, int e
 dsm *hold_open(uint64_t cache_bytes);
 dsm_segment *hold_create(dsm *session, const char *name, uint64_t pages, uint32_t page_bytes);
 dsm_segment *hold_segment(dsm *session, const char *name, unsigned flags); // opens
+// A session, and a segment in it all of whose pages hold version 1 on the server.
+dsm_segment *hold_begin(uint64_t cache_bytes, const char *name, uint64_t pages, dsm **session);
 dsm_statistics hold_stats(dsm *session);
 void hold_close(dsm *session);              // after a look at the identities of its counters
 void hold_close_after_errors(dsm *session); // the same where calls or I/O failed

@@ -54,11 +54,9 @@ static void pause_server(void)
 
 static void run_handled(void)
 {
+    dsm *session;
     hold_catch(SIGBUS);
-    dsm *session = hold_open(CACHE);
-    dsm_segment *segment = hold_create(session, "timeout", PAGES, PAGE);
-    hold_fill_all(segment, 1);
-    OK(dsm_clean(segment, hold_all(segment), NULL));
+    dsm_segment *segment = hold_begin(CACHE, "timeout", PAGES, &session);
     uint64_t timeout_ms = strtoul(hold_setting("DSM_FAULT_TIMEOUT"), NULL, 10);
     pause_server();
     for (int i = 0; i < 2; i++) { // a load, and a store
@@ -91,10 +89,8 @@ static void run_handled(void)
 
 static void touch_in_vain(void (*prepare)(void))
 {
-    dsm *session = hold_open(CACHE);
-    dsm_segment *segment = hold_create(session, "timeout", PAGES, PAGE);
-    hold_fill_all(segment, 1);
-    OK(dsm_clean(segment, hold_all(segment), NULL));
+    dsm *session;
+    dsm_segment *segment = hold_begin(CACHE, "timeout", PAGES, &session);
     pause_server();
     const void *at = hold_at(segment, hold_absent(segment, 0));
     prepare();
