@@ -18,8 +18,7 @@ command -v nft >/dev/null || skip "needs nft (Debian package nftables)"
 need_programs dsmd dsmctl pagecheck spoil_proxy
 make_keys
 make_namespaces
-server=(ip netns exec "$server_namespace")
-"${server[@]}" nft add table inet faults 2>"$work/nft.log" ||
+"${in_server[@]}" nft add table inet faults 2>"$work/nft.log" ||
     skip "nft does not work here: $(head -n 1 "$work/nft.log")"
 start_dsmd
 start_proxy "$seed" 500
@@ -34,11 +33,11 @@ rules() { # RULE...: what the server's namespace drops
         echo " chain in { type filter hook input priority 0; iifname != lo $1; }"
         echo " chain out { type filter hook output priority 0; oifname != lo $2; }"
         echo "}"
-    } | "${server[@]}" nft -f -
+    } | "${in_server[@]}" nft -f -
 }
 
 no_rules() {
-    "${server[@]}" nft delete table inet faults
+    "${in_server[@]}" nft delete table inet faults
 }
 
 declare -A met
@@ -102,9 +101,9 @@ one_fault() {
         ;;
     7)
         note narrow
-        ip netns exec "$server_namespace" tc qdisc add dev ds$$ root tbf rate 40mbit burst 64k latency 30ms
+        "${in_server[@]}" tc qdisc add dev ds$$ root tbf rate 40mbit burst 64k latency 30ms
         pause 4000
-        ip netns exec "$server_namespace" tc qdisc del dev ds$$ root
+        "${in_server[@]}" tc qdisc del dev ds$$ root
         ;;
     *)
         note kill-client
@@ -136,7 +135,7 @@ wait_client || fail "pagecheck: exit $?"
 grep -qw verified "$client_log" || fail "pagecheck did not say verified"
 say "faults:$(for fault in "${!met[@]}"; do printf ' %s %s' "$fault" "${met[$fault]}"; done)"
 [ ${#met[@]} -ge 3 ] || fail "only ${#met[@]} kinds of faults were met: nothing was tried"
-stop_proxy 6
+stop_proxy
 checked=$(sed -n 's/.* \([0-9][0-9]*\) page reads checked$/\1/p' "$client_log")
 [ "${checked:-0}" -ge "$reads" ] || fail "only ${checked:-0} page reads were checked, not $reads"
 stop_dsmd

@@ -8,8 +8,7 @@ way=$3
 command -v nft >/dev/null || skip "needs nft (Debian package nftables)"
 hold_setup "$1"
 make_namespaces
-server=(ip netns exec "$server_namespace")
-"${server[@]}" nft add table inet faults 2>"$work/nft.log" ||
+"${in_server[@]}" nft add table inet faults 2>"$work/nft.log" ||
     skip "nft does not work here: $(head -n 1 "$work/nft.log")"
 start_dsmd
 hold_start "$2"
@@ -18,7 +17,7 @@ to_server=accept
 to_client=accept
 [ "$way" = to-client ] || to_server=drop
 [ "$way" = to-server ] || to_client=drop
-"${server[@]}" nft -f - <<END
+"${in_server[@]}" nft -f - <<END
 table inet faults {
     chain in { type filter hook input priority 0; iifname != lo $to_server; }
     chain out { type filter hook output priority 0; oifname != lo $to_client; }
@@ -29,7 +28,7 @@ wants_to_go_on() {
     [ -e "$HOLD_TALK/continue" ] || ended "$client_pid"
 }
 wait_until "$hold_seconds" wants_to_go_on || fail "the program does not ask for the network again"
-"${server[@]}" nft delete table inet faults
+"${in_server[@]}" nft delete table inet faults
 hold_say continued
 hold_wait "$2"
 stop_dsmd

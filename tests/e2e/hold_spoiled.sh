@@ -15,6 +15,6 @@ hold_await open
 spoil
 hold_say spoiled
 hold_wait "$2"
-stop_proxy 6
+stop_proxy
 [ -z "$(ls "$store/segments")" ] || fail "segments are left: $(ls "$store/segments")"
 stop_dsmd

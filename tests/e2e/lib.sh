@@ -31,6 +31,7 @@ server_port=0
 server_address=127.0.0.1
 server_namespace=
 client_namespace=
+in_server=() # begins a command that is to be run where dsmd is
 pids=() # of every process that this test started
 
 say() {
@@ -178,6 +179,7 @@ make_namespaces() {
     server_namespace=dsm-s-$$
     ip netns add "$server_namespace" 2>"$work/ip.log" ||
         skip "cannot make a network namespace: $(head -n 1 "$work/ip.log")"
+    in_server=(ip netns exec "$server_namespace")
     client_namespace=dsm-c-$$
     ip netns add "$client_namespace"
     ip link add ds$$ netns "$server_namespace" type veth peer name dc$$ netns "$client_namespace" \
@@ -205,13 +207,9 @@ dsmd_ready_or_ended() {
 }
 
 start_dsmd() {
-    local into=()
-    if [ -n "$server_namespace" ]; then
-        into=(ip netns exec "$server_namespace")
-    fi
     : >"$work/ready"
     # Should the test be killed, the kernel ends dsmd.
-    "${into[@]}" setpriv --pdeathsig KILL "$build/bin/dsmd" --listen "$server_address:$server_port" --store "$store" \
+    "${in_server[@]}" setpriv --pdeathsig KILL "$build/bin/dsmd" --listen "$server_address:$server_port" --store "$store" \
         --key "$work/server.key" --authorized "$work/authorized" --config '' --ready-fd 9 "$@" \
         9>"$work/ready" >>"$work/dsmd.log" 2>&1 </dev/null &
     dsmd_pid=$!

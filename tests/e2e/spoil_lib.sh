@@ -6,11 +6,9 @@
 #   start_proxy SEED RATE   it spoils nothing yet
 #   over_proxy COMMAND...   with a client that goes by it
 #   spoil                   now it does
-#   stop_proxy DEEDS        it must have done so many of the six things that it can do
+#   stop_proxy              it must have done each of the things that it can do
 start_proxy() {
-    local into=()
-    [ -z "$server_namespace" ] || into=(ip netns exec "$server_namespace")
-    "${into[@]}" setpriv --pdeathsig KILL "$build/bin/spoil_proxy" "$server_address" "$server_address" "$server_port" "$1" "$2" \
+    "${in_server[@]}" setpriv --pdeathsig KILL "$build/bin/spoil_proxy" "$server_address" "$server_address" "$server_port" "$1" "$2" \
         >"$work/proxy" &
     proxy_pid=$!
     pids+=("$proxy_pid")
@@ -30,10 +28,11 @@ spoil() {
 }
 
 stop_proxy() {
-    local deeds
+    local missing
     kill -TERM "$proxy_pid"
     wait "$proxy_pid" || fail "the proxy ended with an error"
     say "the wire:$(tail -n +2 "$work/proxy" | tr '\n' ',')"
-    deeds=$(awk 'NR > 1 && $2 > 0' "$work/proxy" | wc -l)
-    [ "$deeds" -ge "$1" ] || fail "the wire did only $deeds of the $1 things that it should have done"
+    missing=$(awk 'NR > 1 && $2 == 0 { printf " %s", $1 }' "$work/proxy")
+    [ "$(wc -l <"$work/proxy")" -gt 1 ] || fail "the proxy does not say what it did"
+    [ -z "$missing" ] || fail "the wire did not do all that it can:$missing"
 }

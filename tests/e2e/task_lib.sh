@@ -12,6 +12,7 @@ make_hosts() { # N
     command -v ip >/dev/null || skip "needs ip (Debian package iproute2)"
     server_namespace=dsm-s-$$
     ip netns add "$server_namespace" 2>"$work/ip.log" || skip "cannot make a network namespace: $(head -n 1 "$work/ip.log")"
+    in_server=(ip netns exec "$server_namespace")
     ip -n "$server_namespace" link set lo up
     ip -n "$server_namespace" link add bridge type bridge 2>"$work/ip.log" || skip "cannot make a bridge: $(head -n 1 "$work/ip.log")"
     server_address=192.0.2.1

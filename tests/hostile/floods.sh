@@ -95,7 +95,7 @@ pour() { # KIND PORT RATE: $flood_pid
 
 # What the old client has while the flood goes elsewhere, in $rate_elsewhere.
 pour_elsewhere() { # KIND RATE
-    ip netns exec "$server_namespace" python3 -c '
+    "${in_server[@]}" python3 -c '
 import socket, time
 one = socket.create_server(("192.0.2.1", 9), backlog=4096)
 time.sleep(600)' &
