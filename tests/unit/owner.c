@@ -15,13 +15,21 @@
 
 #include "libdsm/sync/futex.h"
 
-enum { PARTS = 2, BASE = 1 << 30, PAGES = 16, BYTES = 4096, EPOCH = 5, ROUND_MS = 10 };
+enum {
+    PARTS = 2,
+    REFUSALS = 8,
+    BASE = 1 << 30,
+    PAGES = 16,
+    BYTES = 4096,
+    EPOCH = 5,
+    ROUND_MS = 10
+};
 
 static struct {
-    int errors[8]; // of the questions, one after the other; then `ever`
+    int errors[REFUSALS]; // of the questions, one after the other; then `ever`
     int ever;
     unsigned asked, reopened, closed, listed;
-    bool away;
+    bool away[PARTS];
     bool disagrees;   // about the second segment
     bool comes_again; // a connection, with the first answer
     int no_room;      // of the list
@@ -33,8 +41,8 @@ static struct capsule *capsule;
 
 static int answer(struct image_answer *to)
 {
-    int error = server.asked < 8 ? server.errors[server.asked] : server.ever;
-    assert_true(server.away); // the keeper must not open them meanwhile
+    int error = server.asked < REFUSALS ? server.errors[server.asked] : server.ever;
+    assert_true(server.away[0] && server.away[1]); // the keeper must not open them meanwhile
     if (server.asked++ == 0 && server.comes_again) {
         (void)atomic_fetch_add(&session.session.backing.resumed, 1);
     }
@@ -108,8 +116,14 @@ int __wrap_session_list_away(struct session *to, struct backing_segment *segment
 void __wrap_session_set_away(struct session *to, struct backing_segment *segment, bool away);
 void __wrap_session_set_away(struct session *to, struct backing_segment *segment, bool away)
 {
-    (void)to, (void)segment;
-    server.away = away;
+    assert_ptr_equal(to, &session.session);
+    for (uint32_t i = 0; i < PARTS; i++) {
+        if (segment == &segments[i].segment.backing) {
+            server.away[i] = away;
+            return;
+        }
+    }
+    fail_msg("a segment of nobody");
 }
 
 static int set_up(void **state)
@@ -153,9 +167,9 @@ static int commit(void)
 
 static void is_here(void)
 {
-    assert_false(server.away);
     assert_int_equal(server.closed, 0);
     for (uint32_t i = 0; i < PARTS; i++) {
+        assert_false(server.away[i]);
         assert_int_equal(atomic_load(&segments[i].segment.backing.epoch), EPOCH);
         assert_int_equal(atomic_load(&segments[i].segment.backing.next_version), 71);
     }
@@ -174,7 +188,7 @@ static void the_word_comes_late(void **state)
 static void the_word_never_comes(void **state)
 {
     (void)state;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < REFUSALS; i++) {
         server.errors[i] = -ETIMEDOUT;
     }
     server.ever = -ETIMEDOUT;
