@@ -70,7 +70,7 @@ struct grpc_peer {
     struct grpc_call *call;            // R
     bool final;                        // R: will be closed; takes no call any more
     int pending;                       // R: batches in flight, and a message in work
-    bool throttled;                    // R: its answers must drain before it is read
+    _Atomic bool throttled;            // set under R: its answers must drain before it is read
     struct grpc_answer *sending;       // R
     TAILQ_HEAD(, grpc_answer) answers; // R
     size_t out_bytes;                  // R: of sending and answers

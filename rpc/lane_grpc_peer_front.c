@@ -291,8 +291,9 @@ static bool must_drain_locked(struct grpc_peer *peer)
 {
     size_t limit = peer->throttled ? LIMIT_LANE_IN_FLIGHT_BYTES / 2 : LIMIT_LANE_IN_FLIGHT_BYTES;
     bool crowded = atomic_load(&peer->front->queued_bytes) > LANE_QUEUED_BYTES;
-    peer->throttled = peer->out_bytes > (crowded ? 0 : limit);
-    return peer->throttled;
+    bool must = peer->out_bytes > (crowded ? 0 : limit);
+    peer->throttled = must;
+    return must;
 }
 
 static grpc_byte_buffer *received_take(struct grpc_peer *peer)

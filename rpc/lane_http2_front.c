@@ -72,6 +72,7 @@ struct guard {              // G
     bool left;       // the client has ended it
     bool ended_here; // when gRPC shut the socket down, nobody else had ended it
     uint64_t frames; // that are no large DATA
+    uint64_t taken;  // bytes of answers that the client had when that last won it time
     struct http2_room room;
 };
 
@@ -342,16 +343,35 @@ static struct guard *guard_of_room(struct http2_room *room)
     return (struct guard *)((char *)room - offsetof(struct guard, room));
 }
 
+static bool takes_answers_locked(struct guard *guard)
+{
+    uint64_t taken = lane_front_socket_taken(guard->peer->fd);
+    bool takes = taken - guard->taken >= (uint64_t)HTTP2_HOLD_MS * HTTP2_SLOWEST_BYTES_PER_MS;
+    guard->taken = takes ? taken : guard->taken;
+    return takes;
+}
+
+// Whose time is over: whether it is the client that keeps the others waiting.
+static bool is_to_blame_locked(struct guard *guard)
+{
+    if (guard->peer->throttled) {
+        return !takes_answers_locked(guard);
+    }
+    return guard->room.whole == 0; // else we are slow
+}
+
 bool lane_http2_check(int64_t now)
 {
     (void)pthread_mutex_lock(&guards_lock);
     struct http2_room *before = NULL;
     struct http2_room *room;
     while ((room = http2_room_overdue(before, now)) != NULL) {
-        if (room->whole > 0) {
-            before = room; // we are slow, not the client
+        struct guard *guard = guard_of_room(room);
+        if (is_to_blame_locked(guard)) {
+            cut_locked(guard, -ETIMEDOUT);
         } else {
-            cut_locked(guard_of_room(room), -ETIMEDOUT);
+            http2_room_again(room);
+            before = room;
         }
     }
     bool crowded = http2_room_crowded();

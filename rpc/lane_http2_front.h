@@ -10,7 +10,11 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-enum { HTTP2_PREFIX_BYTES = 5 }; // before each message: 0, and its length
+enum {
+    HTTP2_PREFIX_BYTES = 5,           // before each message: 0, and its length
+    HTTP2_HOLD_MS = 2000,             // how long a connection may keep room that others need
+    HTTP2_SLOWEST_BYTES_PER_MS = 256, // that wins more time
+};
 
 struct http2_room { // of one connection; zeros but for fd in the beginning
     TAILQ_ENTRY(http2_room) link;
@@ -38,6 +42,8 @@ void http2_room_taken(struct http2_room *room, size_t bytes);
 void http2_room_leave(struct http2_room *room);
 // The next one behind `room` (NULL: the first) that has kept others waiting for too long; NULL: none.
 struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now);
+// It has its time again.
+void http2_room_again(struct http2_room *room);
 bool http2_room_crowded(void); // somebody waits
 
 #endif

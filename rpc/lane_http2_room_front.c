@@ -7,8 +7,9 @@
 // in the kernel's buffers, whose bounds are the system's; the sender is held back by TCP then.
 //
 // A message has its room until the service is done with it. Who has room and does not send, while others wait, is ended:
-// after HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them. As long
-// as a message of it is whole, a connection waits for a worker or for the service, not they for it.
+// after HTTP2_HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them. As
+// long as a message of it is whole, a connection waits for a worker or for the service, not they for it; unless it is not
+// read because it does not take its answers: then it must take them as fast as a message must come.
 //
 // How gRPC is stopped: its recvmsg() is told that nothing is there (lane_http2_front.c). It waits for the next edge of
 // its epoll set then, which setting SO_RCVLOWAT makes, if there is something to read.
@@ -28,11 +29,7 @@
 #include "rpc/deadline.h"
 #include "rpc/lane_grpc_front.h"
 
-enum {
-    SHORT_BYTES = GRPC_READ_BYTES,
-    HOLD_MS = 2000,
-    SLOWEST_BYTES_PER_MS = 256, // that wins more time
-};
+enum { SHORT_BYTES = GRPC_READ_BYTES };
 
 TAILQ_HEAD(http2_rooms, http2_room);
 static struct http2_rooms line = TAILQ_HEAD_INITIALIZER(line);       // G
@@ -179,12 +176,17 @@ struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now)
 {
     room = room == NULL ? TAILQ_FIRST(&holders) : TAILQ_NEXT(room, link);
     for (; room != NULL && !TAILQ_EMPTY(&line); room = TAILQ_NEXT(room, link)) {
-        int64_t patience_ms = HOLD_MS + (int64_t)(room->came / SLOWEST_BYTES_PER_MS);
+        int64_t patience_ms = HTTP2_HOLD_MS + (int64_t)(room->came / HTTP2_SLOWEST_BYTES_PER_MS);
         if (now - room->since > patience_ms * DEADLINE_NS_PER_MS) {
             return room;
         }
     }
     return NULL;
+}
+
+void http2_room_again(struct http2_room *room)
+{
+    begin(room);
 }
 
 bool http2_room_crowded(void)

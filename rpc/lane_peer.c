@@ -21,8 +21,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
 #include <sys/socket.h>
 
@@ -213,6 +213,13 @@ bool lane_front_socket_is_tcp(int fd)
     socklen_t bytes = sizeof(domain);
     return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) == 0 &&
            (domain == AF_INET || domain == AF_INET6);
+}
+
+uint64_t lane_front_socket_taken(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t bytes = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
 void lane_front_socket_abort(int fd)

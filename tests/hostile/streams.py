@@ -3,6 +3,7 @@
 # Who has a key and abuses what lies between TCP and the records of a gRPC lane: HTTP/2, spoken by hand. Whatever it is,
 # the connection ends or stays as small as it was, and dsmd does not grow meanwhile: its memory is watched at every
 # moment of a case, since a flood that is forgotten afterwards would have ended a server without room.
+import contextlib
 import os
 import re
 import socket
@@ -256,8 +257,9 @@ def table(world):
         expect(took < FLOOD_BYTES, "all of it was taken")
 
 
-@case(GROUP, "answers asked for and never let in (a window of 0)", "no more than LIMIT_LANE_IN_FLIGHT_BYTES wait", None)
-def shut_window(world):
+@contextlib.contextmanager
+def shut_reader(world):
+    """A lane that lets no answer in (a window of 0), and a READ that it may say, with an answer of 1 MiB."""
     with stream(world) as lane:
         good_lane = world.attach()
         id, epoch = good_lane.create("streams/read", 1 << 20, flags=0)
@@ -267,13 +269,18 @@ def shut_window(world):
             lane.sending, open_message))
         expect(lane.hear().status == OK, "open")
         lane.send(frame(SETTINGS, payload=struct.pack(">HI", 4, 0)))
-        with Watched(world):
-            for _ in range(200):
-                lane.say(lane.sending.seal(header(READ, segment=id, epoch=epoch, count=256)))
-            time.sleep(1)
+        yield lane, header(READ, segment=id, epoch=epoch, count=256)
         lane.socket.close()
         world.settles("readers", lambda: good_lane.delete("streams/read", id), OK)
         good_lane.socket.close()
+
+
+@case(GROUP, "answers asked for and never let in (a window of 0)", "no more than LIMIT_LANE_IN_FLIGHT_BYTES wait", None)
+def shut_window(world):
+    with shut_reader(world) as (lane, read), Watched(world):
+        for _ in range(200):
+            lane.say(lane.sending.seal(read))
+        time.sleep(1)
 
 
 @case(GROUP, "a call of another method, and no call at all", "the call fails, the connection goes nowhere", None)
@@ -313,7 +320,7 @@ def not_ours(world):
             lane.ends(1 << 16)
 
 
-@case(GROUP, "long messages begun on many connections and never ended",
+@case(GROUP, "long messages begun on many connections and never ended, and one ended behind answers that are never let in",
       "no more than LIMIT_UNFINISHED_BYTES are kept; who holds room that others wait for is cut",
       r'ended a connection of "good" \("raw" at 127\.[\d.]+\): what it began did not come', many=True)
 def unfinished(world):
@@ -336,7 +343,13 @@ def unfinished(world):
             threads[-1].start()
         time.sleep(0.5)
 
-    with Watched(world), world.attach(instance=instance) as keeper:
+    with Watched(world), shut_reader(world) as (reader, read), world.attach(instance=instance) as keeper:
+        for _ in range(LIMIT["LIMIT_LANE_IN_FLIGHT_BYTES"] // run):
+            reader.say(reader.sending.seal(read))
+        reader.say_long(bytes(20000))  # not taken while so much waits
+        reader.send(frame(PING_FRAME, payload=bytes(8)))
+        while reader.frame()[0] != PING_FRAME:
+            pass  # it has room then
         id, epoch = keeper.create("streams/honest", run)
         with stream(world, attachment=dict(instance=instance, lane=1)) as honest:
             begin_on(28)  # more than there is room for
@@ -347,6 +360,7 @@ def unfinished(world):
             begin_on(28)  # behind it
             writer.join()
             expect(honest.hear().status == OK, "an honest write beside")
+        reader.ends(1 << 16)
         for lane in lanes:
             lane.socket.close()
         for thread in threads:

@@ -7,7 +7,14 @@
 
 #include "fronts_rig.h"
 
-enum { RAW_DATA = 0, RAW_HEADERS = 1, RAW_RST_STREAM = 3, RAW_SETTINGS = 4 };
+enum {
+    RAW_DATA = 0,
+    RAW_HEADERS = 1,
+    RAW_RST_STREAM = 3,
+    RAW_SETTINGS = 4,
+    RAW_PING = 6,
+    RAW_WINDOW_UPDATE = 8
+};
 enum { RAW_ACK = 1, RAW_END_HEADERS = 4 };
 
 struct raw_text { // grows no further than its array

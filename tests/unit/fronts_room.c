@@ -5,6 +5,7 @@
 // the watchdog's own asking ends nobody meanwhile, however slow the machine is, those that fill the
 // room have a message each that is whole, and which this file takes out of gRPC's hands instead of
 // the front's only worker: it stands at the gate then.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -39,14 +40,13 @@ static struct grpc_front *front_of(struct crowd *crowd)
     return (struct grpc_front *)crowd->rig.front;
 }
 
-// A message of the longest kind, of which no more comes.
-static void put_begun(struct raw_text *text)
+// A message's beginning: its length, and so many bytes of it.
+static void put_begun(struct raw_text *text, uint32_t length, size_t bytes)
 {
-    static const uint8_t prefix[] = {0, RECORD_MESSAGE_MAX >> 24, RECORD_MESSAGE_MAX >> 16 & 255,
-                                     RECORD_MESSAGE_MAX >> 8 & 255, RECORD_MESSAGE_MAX & 255};
-    uint8_t data[100] = {0};
-    memcpy(data, prefix, sizeof(prefix));
-    raw_put_frame(text, RAW_DATA, 0, 1, data, sizeof(data));
+    static uint8_t data[16 << 10];
+    uint32_t big = htonl(length);
+    memcpy(data + 1, &big, sizeof(big)); // the prefix; before it a zero
+    raw_put_frame(text, RAW_DATA, 0, 1, data, 1 + sizeof(big) + bytes);
 }
 
 static void take(struct crowd *crowd)
@@ -88,7 +88,7 @@ static void crowd_fill(struct crowd *crowd)
     for (int i = 0; i < PEERS; i++) {
         text.bytes = 0;
         raw_put_ping(&crowd->clients[i], &text, 1);
-        put_begun(&text);
+        put_begun(&text, RECORD_MESSAGE_MAX, 100); // and no more of it comes
         assert_int_equal(raw_out(&crowd->clients[i], &text), 0);
     }
     while (crowd->arrived_count < PEERS) {
@@ -168,11 +168,127 @@ static void test_a_short_message_counts_as_progress(void **state)
     crowd_end(&crowd);
 }
 
+enum { TAKEN_BYTES = LIMIT_RUN_BYTES };
+
+static void put_window(struct raw_text *text, uint32_t bytes)
+{
+    uint8_t setting[6] = {0,
+                          4,
+                          (uint8_t)(bytes >> 24),
+                          (uint8_t)(bytes >> 16),
+                          (uint8_t)(bytes >> 8),
+                          (uint8_t)bytes};
+    raw_put_frame(text, RAW_SETTINGS, 0, 0, setting, sizeof(setting));
+}
+
+// The front says that it has read all that came before.
+static void await_read(struct rig_client *client, struct raw_text *text)
+{
+    static struct raw_text body;
+    raw_put_frame(text, RAW_PING, 0, 0, "12345678", 8);
+    assert_int_equal(raw_out(client, text), 0);
+    assert_true(raw_await(client, RAW_PING, 0, &body));
+    text->bytes = 0;
+}
+
+static void takes_a_long_answer(struct rig_client *client, struct raw_text *text)
+{
+    static struct raw_text body;
+    static const uint32_t more = UINT32_C(0x40000000);
+    uint32_t big = htonl(more);
+    struct wire_header request = rig_request(WIRE_READ, 0, LIMIT_RUN_PAGES);
+    put_window(text, 2 * TAKEN_BYTES);
+    raw_put_frame(text, RAW_WINDOW_UPDATE, 0, 0, &big, sizeof(big));
+    raw_put_request(client, text, 1, &request);
+    assert_int_equal(raw_out(client, text), 0);
+    text->bytes = 0;
+    for (size_t taken = 0; taken < TAKEN_BYTES + WIRE_HEADER_SEALED_BYTES; taken += body.bytes) {
+        assert_true(raw_await(client, RAW_DATA, 1, &body));
+    }
+}
+
+static bool is_throttled(struct rig_client *client)
+{
+    struct grpc_peer *peer = (struct grpc_peer *)client->session.peer;
+    (void)pthread_mutex_lock(&peer->lock);
+    bool throttled = peer->throttled;
+    (void)pthread_mutex_unlock(&peer->lock);
+    return throttled;
+}
+
+// A client whose answers wait for it to let them in, with a long message whole behind them.
+static void reader_stops(struct crowd *crowd, struct rig_client *client, struct raw_text *text)
+{
+    static const struct timespec pause = {.tv_nsec = DEADLINE_NS_PER_MS};
+    // As if others took none of theirs: then an answer is one too many.
+    (void)atomic_fetch_add(&front_of(crowd)->queued_bytes, LANE_QUEUED_BYTES);
+    put_window(text, 0);
+    raw_put_ping(client, text, 1);
+    assert_int_equal(raw_out(client, text), 0);
+    while (!is_throttled(client)) {
+        (void)nanosleep(&pause, NULL);
+    }
+    text->bytes = 0;
+    put_begun(text, 20000, 10000);
+    static uint8_t rest[10000];
+    raw_put_frame(text, RAW_DATA, 0, 1, rest, sizeof(rest));
+    await_read(client, text);
+}
+
+static bool is_alive(struct rig_client *client)
+{
+    struct rig *rig = client->session.rig;
+    (void)pthread_mutex_lock(&rig->lock);
+    bool alive = client->session.peer != NULL && lane_peer_reason(client->session.peer) == 0;
+    (void)pthread_mutex_unlock(&rig->lock);
+    return alive;
+}
+
+static void test_who_takes_no_answers_is_ended(void **state)
+{
+    static struct crowd crowd;
+    static struct raw_text text;
+    struct rig_client reader;
+    (void)state;
+    crowd_start(&crowd);
+    raw_begin(&crowd.rig, &reader, &text);
+    reader_stops(&crowd, &reader, &text);
+    crowd_fill(&crowd);
+    assert_true(lane_http2_check(deadline_now() + hour));
+    assert_false(is_alive(&reader));
+    assert_int_equal(rig_closed(&reader), -ETIMEDOUT);
+    rig_hang_up(&reader);
+    (void)atomic_fetch_sub(&front_of(&crowd)->queued_bytes, LANE_QUEUED_BYTES);
+    crowd_end(&crowd);
+}
+
+static void test_who_takes_its_answers_has_more_time(void **state)
+{
+    static struct crowd crowd;
+    static struct raw_text text;
+    struct rig_client reader;
+    (void)state;
+    crowd_start(&crowd);
+    raw_begin(&crowd.rig, &reader, &text);
+    takes_a_long_answer(&reader, &text);
+    reader_stops(&crowd, &reader, &text);
+    crowd_fill(&crowd);
+    assert_true(lane_http2_check(deadline_now() + hour));
+    assert_true(is_alive(&reader));
+    assert_true(lane_http2_check(deadline_now() + hour));
+    assert_false(is_alive(&reader)); // it has taken nothing since
+    rig_hang_up(&reader);
+    (void)atomic_fetch_sub(&front_of(&crowd)->queued_bytes, LANE_QUEUED_BYTES);
+    crowd_end(&crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_waits_for_a_worker_is_not_ended),
         cmocka_unit_test(test_a_short_message_counts_as_progress),
+        cmocka_unit_test(test_who_takes_no_answers_is_ended),
+        cmocka_unit_test(test_who_takes_its_answers_has_more_time),
     };
     return cmocka_run_group_tests_name("gRPC front, room for messages", tests, NULL, NULL);
 }
