@@ -64,6 +64,7 @@ enum {
     OPTION_WINDOW,
     OPTION_APPS,
     OPTION_LOCAL,
+    OPTION_HINTS,
     OPTION_PROGRAMS
 };
 static const struct argp_option options[] = {
@@ -74,6 +75,7 @@ static const struct argp_option options[] = {
     {"write", OPTION_WRITE, NULL, 0, "fault: stores, with changed pages as victims", 0},
     {"apps", OPTION_APPS, "LIST", 0, "apps: which (default gups,stream,bfs,pagerank,sort)", 0},
     {"local", OPTION_LOCAL, "LIST", 0, "apps: percentages (default 100,75,50,25,12.5)", 0},
+    {"hints", OPTION_HINTS, NULL, 0, "apps: stream and pagerank, which say what comes", 0},
     {"programs", OPTION_PROGRAMS, "DIRECTORY", 0, "apps: where they are (default: beside dsmperf)",
      0},
     {"most", OPTION_MOST, "N", 0, "threads, clients: the last step (default 16, 256)", 0},
@@ -171,6 +173,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_LOCAL:
         settings->local = argument;
+        break;
+    case OPTION_HINTS:
+        settings->hints = true;
         break;
     case OPTION_PROGRAMS:
         settings->programs = argument;

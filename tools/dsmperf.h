@@ -32,6 +32,7 @@ struct perf_settings {
     const char *programs;          // apps: folder of the test programs, or NULL
     const char *apps;              // apps: which, comma-separated, or NULL
     const char *local;             // apps: percentages, comma-separated, or NULL
+    bool hints;                    // apps: those programs alone that can give hints, and they do
     const char *plot;              // file, or NULL
     const char *spin;              // auto, off, on; NULL: not said
     enum perf_trap_kind trap_kind; // what DSM_TRAP comes to here

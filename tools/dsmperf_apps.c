@@ -10,6 +10,9 @@
 // memory, page tables) is the limit of the one that swaps. What libdsm needs beside the cache hardly grows with it: with little
 // data it is a good part of the whole, which then is the kernel's to use for data.
 //
+// With hints both sides hear what the program knows: the library by dsm_swap_in() and dsm_age(), the kernel by madvise(). All-local is
+// without: there is nothing to be gained there, and the figures are of one scale with those without hints.
+//
 // The programs verify their results in each run; one that does not is an error, but where the kernel killed it for want of memory: that
 // share then has no figure, and the row says why.
 #include <errno.h>
@@ -24,6 +27,7 @@
 
 enum { APPS = 5, SHARES_MOST = 8, DATA_PART = 4, TEXTS = 4 };
 static const char *const names[APPS] = {"gups", "stream", "bfs", "pagerank", "sort"};
+static const bool gives_hints[APPS] = {[1] = true, [3] = true};
 
 struct share {
     double percent;
@@ -34,7 +38,7 @@ struct share {
 struct app {
     const char *name;
     char path[512], texts[TEXTS][32];
-    const char *arguments[PERF_RUN_ARGUMENTS - 4];
+    const char *arguments[PERF_RUN_ARGUMENTS - 5];
     struct perf_samples local; // seconds
     struct share shares[SHARES_MOST];
 };
@@ -95,18 +99,25 @@ static int choose_apps(struct apps_run *run)
 {
     const struct perf_settings *settings = run->settings;
     int result = 0;
+    size_t chosen = 0;
     for (size_t i = 0; i < APPS && result == 0; i++) {
         struct app *app = &run->apps[i];
-        if (settings->apps != NULL && !listed(settings->apps, names[i])) {
+        if ((settings->apps != NULL && !listed(settings->apps, names[i])) ||
+            (settings->hints && !gives_hints[i])) {
             continue;
         }
         app->name = names[i];
+        chosen++;
         if (settings->programs != NULL) {
             (void)snprintf(app->path, sizeof(app->path), "%s/%s", settings->programs, names[i]);
         } else {
             result = perf_target_beside(names[i], app->path, sizeof(app->path));
         }
         set_arguments(app, i, settings->bytes / DATA_PART);
+    }
+    if (result == 0 && chosen == 0) {
+        return failure_set(run->failure, -EINVAL, "--apps names no program%s.",
+                           settings->hints ? " that gives hints" : "");
     }
     return result == 0 ? 0 : failure_set(run->failure, result, "Give --programs DIRECTORY.");
 }
@@ -137,7 +148,7 @@ static int choose_shares(struct apps_run *run)
 
 // The cache is said to plain programs, too: it is how they part what they make, so that all make it alike.
 static void add_arguments(struct perf_run *one, const struct app *app, const char *cache,
-                          bool plain)
+                          bool plain, bool hints)
 {
     size_t n = 0;
     for (; app->arguments[n] != NULL; n++) {
@@ -147,6 +158,9 @@ static void add_arguments(struct perf_run *one, const struct app *app, const cha
     one->arguments[n++] = cache;
     if (plain) {
         one->arguments[n++] = "--plain";
+    }
+    if (hints) {
+        one->arguments[n++] = "--hints";
     }
 }
 
@@ -170,7 +184,7 @@ static int run_remote(struct apps_run *run, struct app *app, struct share *share
     struct perf_run one = {.server = run->server.own_server ? &run->server.server : NULL,
                            .swap = run->swap};
     set_cache(cache, base, share);
-    add_arguments(&one, app, cache, false);
+    add_arguments(&one, app, cache, false, run->settings->hints);
     show_progress(run, app->name);
     int result = run->swap == NULL ? 0 : perf_swap_limit(run->swap, 0);
     if (result == 0) {
@@ -200,7 +214,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
         return 0;
     }
     set_cache(cache, base, share);
-    add_arguments(&one, app, cache, true);
+    add_arguments(&one, app, cache, true, run->settings->hints);
     show_progress(run, app->name);
     int result = perf_swap_limit(run->swap, limit);
     if (result != 0) {
@@ -218,7 +232,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
 static int run_app(struct apps_run *run, struct app *app)
 {
     struct perf_run base = {.server = NULL};
-    add_arguments(&base, app, "1T", true);
+    add_arguments(&base, app, "1T", true, false);
     show_progress(run, app->name);
     int result = perf_run(&base, run->failure);
     if (result == 0) {
@@ -245,12 +259,13 @@ static int report_share(const struct apps_run *run, struct app *app, struct shar
                            .waiting = perf_waiting(run->settings),
                            .unit = "1",
                            .limit = perf_percentile(&share->swapped, 50)};
-    (void)snprintf(row.metric, sizeof(row.metric), "%s, %g %% local", app->name, share->percent);
+    (void)snprintf(row.metric, sizeof(row.metric), "%s%s, %g %% local", app->name,
+                   run->settings->hints ? " with hints" : "", share->percent);
     int result = perf_report_spread(report, row, &share->remote);
     row.limit = (double)NAN;
     row.trap = row.lanes = row.waiting = "-";
-    (void)snprintf(row.metric, sizeof(row.metric), "%s, swap, %g %% local", app->name,
-                   share->percent);
+    (void)snprintf(row.metric, sizeof(row.metric), "%s%s, swap, %g %% local", app->name,
+                   run->settings->hints ? " with hints" : "", share->percent);
     if (result == 0 && run->swap != NULL) {
         char metric[sizeof(row.metric)];
         (void)snprintf(metric, sizeof(metric), "%.100s", row.metric);

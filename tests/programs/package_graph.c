@@ -26,7 +26,7 @@ struct name { // of a package
 struct slot { // of the hash table; bytes 0: free
     uint32_t hash, at, bytes, package;
 };
-enum { PROGRESS_STEP = 512 };
+enum { PROGRESS_STEP = 512, HINT_BYTES = 256 << 10 };
 static const uint64_t nothing = UINT64_MAX;
 
 // ---- sizes --------------------------------------------------------------------------------------------
@@ -269,8 +269,19 @@ static double dangling_rank(const struct graph *graph, const double *ranks)
     return sum;
 }
 
+// The edges are the bulk of the graph, and touched once in an iteration: what lies behind is said to be of no use, in pieces.
+static uint64_t pass_edges(const struct graph *graph, uint64_t passed, uint64_t to)
+{
+    if (graph->passed == NULL || to - passed < HINT_BYTES) {
+        return passed;
+    }
+    graph->passed(graph->context, graph->parts[GRAPH_EDGES], passed, to);
+    return to;
+}
+
 static void push(const struct graph *graph, const double *from, double *to, double damping)
 {
+    uint64_t passed = 0;
     const uint64_t *offsets = graph->parts[GRAPH_OFFSETS];
     const uint32_t *edges = graph->parts[GRAPH_EDGES];
     const uint32_t *degrees = graph->parts[GRAPH_DEGREES];
@@ -282,6 +293,20 @@ static void push(const struct graph *graph, const double *from, double *to, doub
         for (uint64_t i = offsets[package]; i < offsets[package + 1]; i++) {
             to[edges[i]] += share;
         }
+        passed = pass_edges(graph, passed, offsets[package + 1] * sizeof(*edges));
+    }
+}
+
+static void set_all(const struct graph *graph, double *ranks, double value)
+{
+    enum { STEP = HINT_BYTES / sizeof(*ranks) };
+    for (uint64_t package = 0; package < graph->packages; package++) {
+        if (package % STEP == 0 && graph->overwritten != NULL) {
+            uint64_t end = package + STEP < graph->packages ? package + STEP : graph->packages;
+            graph->overwritten(graph->context, ranks, package * sizeof(*ranks),
+                               end * sizeof(*ranks));
+        }
+        ranks[package] = value;
     }
 }
 
@@ -290,17 +315,13 @@ double *graph_rank(struct graph *graph, unsigned iterations, double damping)
     double *from = graph->parts[GRAPH_RANK_A];
     double *to = graph->parts[GRAPH_RANK_B];
     double count = (double)graph->packages;
-    for (uint64_t package = 0; package < graph->packages; package++) {
-        from[package] = 1 / count;
-    }
+    set_all(graph, from, 1 / count);
     for (unsigned i = 0; i < iterations; i++) {
         if (graph->progress != NULL) {
             graph->progress("pagerank: iterations", i, iterations);
         }
         double base = (1 - damping + damping * dangling_rank(graph, from)) / count;
-        for (uint64_t package = 0; package < graph->packages; package++) {
-            to[package] = base;
-        }
+        set_all(graph, to, base);
         push(graph, from, to, damping);
         double *swapped = from;
         from = to;

@@ -33,7 +33,11 @@ struct graph {
     struct graph_sizes sizes;
     void *parts[GRAPH_PARTS];                                           // all set by the caller
     void (*progress)(const char *label, uint64_t done, uint64_t total); // may be NULL
-    uint64_t packages, edges;                                           // by graph_build
+    // Hints while ranks are computed, of bytes [from, end) of a part: each is stored next, or is not touched again soon. May be NULL.
+    void (*overwritten)(void *context, void *part, uint64_t from, uint64_t end);
+    void (*passed)(void *context, void *part, uint64_t from, uint64_t end);
+    void *context;
+    uint64_t packages, edges; // by graph_build
 };
 
 // parts[GRAPH_TEXT] holds the index, every other part is zeros. 0, or -EINVAL when the text is not what was counted.

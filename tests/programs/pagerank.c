@@ -277,13 +277,15 @@ static int run_all(struct pagerank *run)
     return EXIT_VERIFIED;
 }
 
-enum { OPTION_JSON = 256, OPTION_PLAIN };
+enum { OPTION_JSON = 256, OPTION_PLAIN, OPTION_HINTS };
 static const struct argp_option options[] = {
     {"file", 'f', "FILE", 0, "A package index (default: what 'apt-cache dumpavail' prints)", 0},
     {"iterations", 'i', "N", 0, "Iterations (default 50)", 0},
     {"scale", 's', "N", 0, "No packages: a Kronecker graph of 2^N vertices", 0},
     {"cache", 'c', "SIZE", 0, "Local memory for its pages (default 16M)", 0},
     {"plain", OPTION_PLAIN, NULL, 0, "With --scale: in plain memory, to compare", 0},
+    {"hints", OPTION_HINTS, NULL, 0,
+     "With --scale: say which edges are passed, and what is overwritten", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -318,6 +320,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_PLAIN:
         run->kronecker.report.plain = true;
+        break;
+    case OPTION_HINTS:
+        run->kronecker.hints = true;
         break;
     case OPTION_JSON:
         run->report.json = true;

@@ -22,6 +22,16 @@ static void progress(const char *label, uint64_t done, uint64_t total)
     report_progress(label, done, total);
 }
 
+static void overwritten(void *context, void *part, uint64_t from, uint64_t end)
+{
+    workload_overwritten(context, part, from, end);
+}
+
+static void passed(void *context, void *part, uint64_t from, uint64_t end)
+{
+    workload_passed(context, part, from, end);
+}
+
 static int make_arrays(struct workload *workload, const struct kronecker *k, struct graph *graph)
 {
     graph->packages = UINT64_C(1) << k->scale;
@@ -86,11 +96,15 @@ static struct digest digest_of(const double *ranks, uint64_t count)
 static int work(struct workload *workload, const struct kronecker *k, unsigned iterations,
                 double damping)
 {
-    struct graph graph = {.progress = progress};
+    struct graph graph = {.progress = progress, .context = workload};
     if (make_arrays(workload, k, &graph) != 0) {
         return EXIT_FAILURE_SETUP;
     }
     build(k, &graph, workload->report.cache_bytes);
+    if (workload->hints) {
+        graph.overwritten = overwritten;
+        graph.passed = passed;
+    }
     workload_begin(workload);
     const double *ranks = graph_rank(&graph, iterations, damping);
     (void)workload_end(workload);

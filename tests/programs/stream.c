@@ -44,6 +44,11 @@ static void kernel(const struct stream *s, unsigned which, uint64_t from, uint64
     }
 }
 
+static double *target(const struct stream *s, unsigned which)
+{
+    return which == 1 ? s->b : which == 3 ? s->a : s->c;
+}
+
 static double timed(struct stream *s, unsigned which, bool counts)
 {
     double start = report_now();
@@ -51,8 +56,11 @@ static double timed(struct stream *s, unsigned which, bool counts)
         workload_begin(&s->workload);
     }
     for (uint64_t i = 0; i < s->elements; i += STEP) {
+        uint64_t to = i + STEP < s->elements ? i + STEP : s->elements;
         report_progress(kernels[which], i, s->elements);
-        kernel(s, which, i, i + STEP < s->elements ? i + STEP : s->elements);
+        workload_overwritten(&s->workload, target(s, which), i * sizeof(double),
+                             to * sizeof(double));
+        kernel(s, which, i, to);
     }
     return counts ? workload_end(&s->workload) : report_now() - start;
 }
@@ -131,12 +139,13 @@ static int work(struct stream *s)
     return verify(s) == 0 ? EXIT_VERIFIED : EXIT_MISMATCH;
 }
 
-enum { OPTION_JSON = 256, OPTION_PLAIN };
+enum { OPTION_JSON = 256, OPTION_PLAIN, OPTION_HINTS };
 static const struct argp_option options[] = {
     {"array", 'a', "SIZE", 0, "Each of the three arrays (default 64M)", 0},
     {"cache", 'c', "SIZE", 0, "Local memory for pages (default 16M)", 0},
     {"rounds", 'n', "N", 0, "Rounds, the first is not timed (default 3, at least 2)", 0},
     {"plain", OPTION_PLAIN, NULL, 0, "In plain memory, to compare", 0},
+    {"hints", OPTION_HINTS, NULL, 0, "Say which array is overwritten next", 0},
     {"json", OPTION_JSON, NULL, 0, "The closing table as JSON", 0},
     {0}};
 
@@ -163,6 +172,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case OPTION_PLAIN:
         s->workload.report.plain = true;
+        break;
+    case OPTION_HINTS:
+        s->workload.hints = true;
         break;
     case OPTION_JSON:
         s->workload.report.json = true;

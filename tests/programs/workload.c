@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 int workload_open(struct workload *workload, unsigned threads)
 {
@@ -99,6 +100,47 @@ dsm_segment *workload_segment(const struct workload *workload, const void *array
         }
     }
     return NULL;
+}
+
+// The whole pages of [from, end).
+static dsm_interval pages_of(uint64_t from, uint64_t end, uint64_t page_bytes)
+{
+    uint64_t first = (from + page_bytes - 1) / page_bytes;
+    uint64_t behind = end / page_bytes;
+    return (dsm_interval){first, behind > first ? behind - first : 0};
+}
+
+static void advise(void *array, dsm_interval pages, int advice)
+{
+    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+    (void)madvise((char *)array + pages.page * page_bytes, pages.count * page_bytes, advice);
+}
+
+void workload_overwritten(struct workload *workload, void *array, uint64_t from, uint64_t end)
+{
+    if (!workload->hints) {
+        return;
+    }
+    if (workload->report.plain) {
+        advise(array, pages_of(from, end, (uint64_t)sysconf(_SC_PAGESIZE)), MADV_DONTNEED);
+        return;
+    }
+    dsm_segment *segment = workload_segment(workload, array);
+    (void)dsm_swap_in(segment, pages_of(from, end, dsm_segment_page_size(segment)),
+                      DSM_KILL | DSM_WRITE, DSM_NO_PAGE);
+}
+
+void workload_passed(struct workload *workload, void *array, uint64_t from, uint64_t end)
+{
+    if (!workload->hints) {
+        return;
+    }
+    if (workload->report.plain) {
+        advise(array, pages_of(from, end, (uint64_t)sysconf(_SC_PAGESIZE)), MADV_COLD);
+        return;
+    }
+    dsm_segment *segment = workload_segment(workload, array);
+    (void)dsm_age(segment, pages_of(from, end, dsm_segment_page_size(segment)));
 }
 
 static void close_plain(struct workload *workload)
