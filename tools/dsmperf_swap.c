@@ -53,6 +53,15 @@ static bool names_memory(const char *path)
     return found;
 }
 
+// The limit's, and the peak's: older kernels have that in groups of the first version only.
+static int check_files(const struct perf_swap *swap)
+{
+    char limit[320], peak[320];
+    (void)snprintf(limit, sizeof(limit), "%s/%s", swap->group, swap->limit_name);
+    (void)snprintf(peak, sizeof(peak), "%s/%s", swap->group, swap->peak_name);
+    return access(limit, W_OK) == 0 && access(peak, R_OK) == 0 ? 0 : -errno;
+}
+
 static int make_group(struct perf_swap *swap, struct failure *failure)
 {
     static const char second[] = "/sys/fs/cgroup";
@@ -70,10 +79,7 @@ static int make_group(struct perf_swap *swap, struct failure *failure)
     }
     (void)snprintf(swap->group, sizeof(swap->group), "%s/dsmperf-%ld", parent, (long)getpid());
     int error = mkdir(swap->group, 0755) == 0 ? 0 : -errno;
-    char limit[320];
-    (void)snprintf(limit, sizeof(limit), "%s/%s", swap->group, swap->limit_name);
-    if (error == 0 && access(limit, W_OK) != 0) {
-        error = -errno;
+    if (error == 0 && (error = check_files(swap)) != 0) {
         (void)rmdir(swap->group);
     }
     if (error != 0) {
