@@ -186,7 +186,7 @@ static int run_remote(struct apps_run *run, struct app *app, struct share *share
     set_cache(cache, base, share);
     add_arguments(&one, app, cache, false, run->settings->hints);
     show_progress(run, app->name);
-    int result = run->swap == NULL ? 0 : perf_swap_limit(run->swap, 0);
+    int result = run->swap == NULL ? 0 : perf_swap_renew(run->swap, 0);
     if (result == 0) {
         result = perf_run(&one, run->failure);
     } else {
@@ -216,7 +216,7 @@ static int run_swapped(struct apps_run *run, struct app *app, struct share *shar
     set_cache(cache, base, share);
     add_arguments(&one, app, cache, true, run->settings->hints);
     show_progress(run, app->name);
-    int result = perf_swap_limit(run->swap, limit);
+    int result = perf_swap_renew(run->swap, limit);
     if (result != 0) {
         failure_set(&failure, result, "the group takes no limit: %s", strerror(-result));
     } else {

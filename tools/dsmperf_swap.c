@@ -134,6 +134,7 @@ static int start_swapping(const struct perf_settings *settings, struct perf_swap
     int fd = mkostemp(swap->file, O_CLOEXEC); // mode 0600
     int error = fd < 0 ? -errno : 0;
     if (error != 0) {
+        (void)rmdir(swap->group);
         return failure_set(failure, error, "no file in %s: %s", folder, strerror(-error));
     }
     error = perf_keeper_start(take_away, swap, &swap->keeper, failure);
@@ -166,9 +167,8 @@ int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
         return failure_set(failure, -ENOMEM, "there is not enough memory");
     }
     int error = make_group(swap, failure);
-    if (error == 0 && (error = start_swapping(settings, swap, swap_bytes, failure)) != 0 &&
-        swap->keeper == NULL) {
-        (void)rmdir(swap->group);
+    if (error == 0) {
+        error = start_swapping(settings, swap, swap_bytes, failure);
     }
     if (error != 0) {
         perf_swap_destroy(&swap);
@@ -178,14 +178,14 @@ int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
     return 0;
 }
 
-int perf_swap_limit(const struct perf_swap *swap, uint64_t bytes)
+int perf_swap_renew(const struct perf_swap *swap, uint64_t limit_bytes)
 {
     char text[32];
     if (rmdir(swap->group) != 0 || mkdir(swap->group, 0755) != 0) {
         return -errno;
     }
-    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)bytes);
-    return bytes == 0 ? 0 : write_text(swap->group, swap->limit_name, text);
+    (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)limit_bytes);
+    return limit_bytes == 0 ? 0 : write_text(swap->group, swap->limit_name, text);
 }
 
 int perf_swap_peak(const struct perf_swap *swap, uint64_t *bytes)

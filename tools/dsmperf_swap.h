@@ -11,7 +11,7 @@ struct perf_swap;
 int perf_swap_create(const struct perf_settings *settings, uint64_t swap_bytes,
                      struct perf_swap **swap, struct failure *failure);
 // The group is empty: a new one, with a limit for its memory; 0: none. Its peak is counted from here on.
-int perf_swap_limit(const struct perf_swap *swap, uint64_t bytes);
+int perf_swap_renew(const struct perf_swap *swap, uint64_t limit_bytes);
 int perf_swap_enter(const struct perf_swap *swap); // the calling process joins it
 int perf_swap_peak(const struct perf_swap *swap,
                    uint64_t *bytes); // the most it has had, of the kernel for it, too
