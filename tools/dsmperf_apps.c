@@ -347,6 +347,17 @@ static int run_rounds(struct apps_run *run, struct perf_report *report)
     return result == 0 ? draw(run) : result;
 }
 
+static void make_swap(struct apps_run *run)
+{
+    const char *server = getenv("DSM_SERVER");
+    if (!run->server.own_server && server != NULL && strcmp(server, "embedded") == 0) {
+        failure_set(&run->no_swap, -EINVAL,
+                    "an embedded dsmd (DSM_SERVER) would be in the program's control group, too");
+        return;
+    }
+    (void)perf_swap_create(run->settings, run->settings->bytes, &run->swap, &run->no_swap);
+}
+
 int perf_apps(const struct perf_settings *settings, struct perf_worker *worker,
               struct perf_report *report, struct failure *failure)
 {
@@ -365,7 +376,7 @@ int perf_apps(const struct perf_settings *settings, struct perf_worker *worker,
         result = perf_target_server(settings, settings->bytes, &run->server, failure);
     }
     if (result == 0) {
-        (void)perf_swap_create(settings, settings->bytes, &run->swap, &run->no_swap);
+        make_swap(run);
         result = run_rounds(run, report);
         perf_swap_destroy(&run->swap);
         perf_target_close(&run->server);
