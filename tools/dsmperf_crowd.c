@@ -17,11 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "tools/dsmperf_keeper.h"
 
 enum { PHASE_REST, PHASE_RUN, PHASE_END, PHASES }; // the word's low part; the rest counts changes
 enum { READY_STEPS = 60000, STEP_MS = 5 };
@@ -192,10 +193,7 @@ int perf_crowd_start(const struct perf_body *body, uint32_t processes, uint32_t 
         pid_t parent = getpid();
         pid_t pid = fork();
         if (pid == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            if (getppid() != parent) {
-                _exit(1);
-            }
+            perf_end_with(parent);
             be_process(crowd, i);
         }
         error = pid < 0 ? -errno : 0;

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -79,4 +80,12 @@ void perf_keeper_stop(struct perf_keeper **stopped)
     close(keeper->fd);
     free(keeper);
     *stopped = NULL;
+}
+
+void perf_end_with(pid_t parent)
+{
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(1);
+    }
 }

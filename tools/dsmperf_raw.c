@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "rpc/noise.h"
 #include "rpc/wire.h"
 #include "tools/dsmperf_crowd.h"
+#include "tools/dsmperf_keeper.h"
 #include "tools/dsmperf_net.h"
 
 enum {
@@ -94,10 +94,10 @@ static void *answer_all(void *argument)
     return NULL;
 }
 
-static _Noreturn void serve(struct perf_raw *raw)
+static _Noreturn void serve(struct perf_raw *raw, pid_t parent)
 {
     pthread_attr_t attributes;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    perf_end_with(parent);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -230,6 +230,7 @@ int perf_raw_start(const struct perf_settings *settings, uint32_t processes, uin
                    uint32_t pages, uint32_t spin_us, struct perf_raw **started)
 {
     uint32_t count = processes * threads;
+    pid_t parent = getpid();
     struct perf_raw *raw = calloc(1, sizeof(*raw));
     if (raw == NULL || (raw->pairs = calloc(count, sizeof(*raw->pairs))) == NULL) {
         free(raw);
@@ -255,7 +256,7 @@ int perf_raw_start(const struct perf_settings *settings, uint32_t processes, uin
         error = raw->pid < 0 ? -errno : 0;
     }
     if (raw->pid == 0) {
-        serve(raw);
+        serve(raw, parent);
     }
     if (error != 0) {
         perf_raw_stop(&raw);

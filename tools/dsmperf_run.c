@@ -12,15 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tools/dsmperf_keeper.h"
+
 enum { TEXT_BYTES = 8192 };
 
-static _Noreturn void execute(const struct perf_run *run, int out, int errors)
+static _Noreturn void execute(const struct perf_run *run, int out, int errors, pid_t parent)
 {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    perf_end_with(parent);
     if (run->swap != NULL && perf_swap_enter(run->swap) != 0) {
         _exit(126);
     }
@@ -90,9 +91,10 @@ int perf_run(struct perf_run *run, struct failure *failure)
     if (errors < 0 || pipe2(ends, O_CLOEXEC) != 0) {
         return failure_set(failure, -errno, "No pipe could be made.");
     }
+    pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
-        execute(run, ends[1], errors);
+        execute(run, ends[1], errors, parent);
     }
     close(ends[1]);
     read_all(ends[0], text);

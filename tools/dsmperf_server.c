@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -94,10 +93,7 @@ static void execute(const char *program, const struct perf_server *server, uint6
     snprintf(authorized, sizeof(authorized), "%s/authorized", server->directory);
     snprintf(size, sizeof(size), "%lluM", (unsigned long long)(capacity >> 20));
     snprintf(ready, sizeof(ready), "%d", fd);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
-        _exit(1);
-    }
+    perf_end_with(parent);
     fcntl(fd, F_SETFD, 0);
     execl(program, program, "--store", store, "--capacity", size, "--listen", "127.0.0.1:0",
           "--config", "", "--key", key, "--authorized", authorized, "--ready-fd", ready,
