@@ -13,14 +13,15 @@
 static const double lonely = 1.5; // pages in a run
 
 const struct why_part why_parts[SEEN_PARTS] = {
-    {"trap", "trap", "the kernel, from the touch to the library's handler"},
+    {"trap", "trap", "the kernel: from the touch to the handler, and from its end to the probe"},
     {"pager", "pager", "the library: page, frame, victim, opening the page"},
     {"handover", "hand-over", "to the thread that fetches"},
     {"wait", "waiting", "for a page that another had asked for, a frame, a connection"},
-    {"wire", "wire", "sockets, and what lies between them"},
+    {"wire", "wire",
+     "sockets, what lies between them, and until a thread that fetches for itself runs again"},
     {"server", "server", "dsmd, without its cipher"},
     {"cipher", "cipher", "sealing and opening, on both sides"},
-    {"wake", "wake", "until the thread ran again"},
+    {"wake", "wake", "until the thread ran again, where another fetched for it"},
 };
 
 static const struct {
