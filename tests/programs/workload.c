@@ -5,7 +5,6 @@
 #include "tests/programs/workload.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
