@@ -49,12 +49,8 @@ static double *target(const struct stream *s, unsigned which)
     return which == 1 ? s->b : which == 3 ? s->a : s->c;
 }
 
-static double timed(struct stream *s, unsigned which, bool counts)
+static void run_kernel(struct stream *s, unsigned which)
 {
-    double start = report_now();
-    if (counts) {
-        workload_begin(&s->workload);
-    }
     for (uint64_t i = 0; i < s->elements; i += STEP) {
         uint64_t to = i + STEP < s->elements ? i + STEP : s->elements;
         report_progress(kernels[which], i, s->elements);
@@ -62,22 +58,22 @@ static double timed(struct stream *s, unsigned which, bool counts)
                              to * sizeof(double));
         kernel(s, which, i, to);
     }
-    return counts ? workload_end(&s->workload) : report_now() - start;
 }
 
 static void run_rounds(struct stream *s)
 {
     for (unsigned which = 0; which < KERNELS; which++) {
         s->best[which] = DBL_MAX;
+        run_kernel(s, which); // the first round
     }
-    for (unsigned round = 0; round < s->rounds; round++) {
+    for (unsigned round = 1; round < s->rounds; round++) {
         for (unsigned which = 0; which < KERNELS; which++) {
-            double seconds = timed(s, which, round > 0);
-            if (round > 0) {
-                s->sum[which] += seconds;
-                s->best[which] = seconds < s->best[which] ? seconds : s->best[which];
-                s->worst[which] = seconds > s->worst[which] ? seconds : s->worst[which];
-            }
+            workload_begin(&s->workload);
+            run_kernel(s, which);
+            double seconds = workload_end(&s->workload);
+            s->sum[which] += seconds;
+            s->best[which] = seconds < s->best[which] ? seconds : s->best[which];
+            s->worst[which] = seconds > s->worst[which] ? seconds : s->worst[which];
         }
     }
 }
