@@ -433,6 +433,7 @@ struct lane_front *lane_grpc_front_create(const struct lane_service *service, in
     pthread_mutex_init(&front->lock, NULL);
     pthread_cond_init(&front->idle, NULL);
     TAILQ_INIT(&front->peers);
+    TAILQ_INIT(&front->parked);
     front->workers = calloc((size_t)threads, sizeof(front->workers[0]));
     front->arms = calloc(GRPC_ARMED_CALLS, sizeof(front->arms[0]));
     int error =

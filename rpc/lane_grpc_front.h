@@ -66,6 +66,7 @@ struct grpc_peer {
     _Atomic uint64_t messages;         // for the watchdog
     TAILQ_ENTRY(grpc_peer) link;       // F
     TAILQ_ENTRY(grpc_peer) claimed;    // the watchdog's, once it has claimed the peer
+    TAILQ_ENTRY(grpc_peer) parked;     // F
     pthread_mutex_t lock;              // R
     struct grpc_call *call;            // R
     bool final;                        // R: will be closed; takes no call any more
@@ -98,21 +99,21 @@ struct grpc_front {
     struct grpc_server *server;
     struct grpc_server_credentials *credentials;
     struct grpc_completion_queue *queue;
-    pthread_mutex_t lock;        // F
-    pthread_cond_t idle;         // F: with `lock`: peers, arms and strays have come to an end
-    struct grpc_peers peers;     // F
-    struct grpc_peer **by_fd;    // F
-    int by_fd_count;             // F
-    uint32_t next_serial;        // F
-    int peer_count;              // F
-    _Atomic size_t queued_bytes; // answers of all peers
-    int calls;                   // F: open requests for calls, and strays
-    bool stopping;               // F
-    bool shut_down;              // F: the server's shutdown tag came back
-    int epoll;                   // const: the watchdog's
-    int wake;                    // const: eventfd
-    bool watching;               // const: the watchdog runs
-    bool watchdog_ends;          // F
+    pthread_mutex_t lock;     // F
+    pthread_cond_t idle;      // F: with `lock`: peers, arms and strays have come to an end
+    struct grpc_peers peers;  // F
+    struct grpc_peers parked; // F: whose messages wait until there is room for answers
+    struct grpc_peer **by_fd; // F
+    int by_fd_count;          // F
+    uint32_t next_serial;     // F
+    int peer_count;           // F
+    int calls;                // F: open requests for calls, and strays
+    bool stopping;            // F
+    bool shut_down;           // F: the server's shutdown tag came back
+    int epoll;                // const: the watchdog's
+    int wake;                 // const: eventfd
+    bool watching;            // const: the watchdog runs
+    bool watchdog_ends;       // F
     pthread_t watchdog;
     struct grpc_peer *cursor; // F: where the watchdog's sweep goes on; NULL: at the start
     int worker_count;         // const
@@ -134,6 +135,8 @@ void grpc_peer_over(struct grpc_peer *peer);
 // Dooms the peer and cuts its connection; its end follows from the completion queue or the
 // watchdog.
 void grpc_peer_cut(struct grpc_peer *peer, int reason);
+// For the watchdog, under the front's lock: takes up the message of a peer that was parked.
+void grpc_peer_resume(struct grpc_peer *peer);
 // For the watchdog, under the front's lock: the connection went away; dooms a peer that has no
 // call.
 void grpc_peer_gone(struct grpc_peer *peer);
@@ -155,6 +158,8 @@ bool lane_http2_check(int64_t now);
 
 int lane_watchdog_start(struct grpc_front *front);
 void lane_watchdog_stop(struct grpc_front *front);
+// Until there is room for answers, or the peer is at its end. No lock held.
+void lane_watchdog_park(struct grpc_peer *peer);
 // Under the front's lock.
 int64_t lane_watchdog_unexplained(struct grpc_peer *peer); // bytes, so far
 int64_t lane_watchdog_allowance(struct grpc_peer *peer);

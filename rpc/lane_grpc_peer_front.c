@@ -9,7 +9,7 @@
 //
 // One message is received at a time: the next receive is asked for when the service has answered
 // and the peer's answers are below their limit, so HTTP/2's own flow control holds back a client
-// that does not read. One answer is sent at a time; its buffer lives until the tag of the send
+// that does not read. When the answers of all are at their bound (lane_unread_front.c), a message waits with the watchdog. One answer is sent at a time; its buffer lives until the tag of the send
 // comes back.
 //
 // Threads: any worker may bring any tag, so what the tags share stands under the peer's lock.
@@ -51,13 +51,14 @@ struct grpc_peer *grpc_peer_create(struct grpc_front *front, int fd, struct nois
     peer->grpc_fd = fd;
     peer->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     peer->tcp = lane_front_socket_is_tcp(fd);
+    lane_unread_enter(&peer->head, peer->fd);
     return peer;
 }
 
 static void out_count_locked(struct grpc_peer *peer, size_t more, size_t less)
 {
     peer->out_bytes += more - less;
-    atomic_fetch_add(&peer->front->queued_bytes, more - less);
+    lane_unread_count(&peer->head, more, less);
 }
 
 static void answer_free(struct grpc_answer *answer)
@@ -73,7 +74,8 @@ void grpc_peer_free(struct grpc_peer *peer)
         TAILQ_REMOVE(&peer->answers, answer, link);
         answer_free(answer);
     }
-    atomic_fetch_sub(&peer->front->queued_bytes, peer->out_bytes);
+    lane_unread_count(&peer->head, 0, peer->out_bytes);
+    lane_unread_leave(&peer->head);
     if (peer->fd >= 0) {
         close(peer->fd);
     }
@@ -290,8 +292,7 @@ static int handle(struct grpc_peer *peer, struct grpc_worker *worker, grpc_byte_
 static bool must_drain_locked(struct grpc_peer *peer)
 {
     size_t limit = peer->throttled ? LIMIT_LANE_IN_FLIGHT_BYTES / 2 : LIMIT_LANE_IN_FLIGHT_BYTES;
-    bool crowded = atomic_load(&peer->front->queued_bytes) > LANE_QUEUED_BYTES;
-    bool must = peer->out_bytes > (crowded ? 0 : limit);
+    bool must = peer->out_bytes > (lane_unread_crowded() ? 0 : limit);
     peer->throttled = must;
     return must;
 }
@@ -305,9 +306,22 @@ static grpc_byte_buffer *received_take(struct grpc_peer *peer)
     return buffer;
 }
 
+// A batch of nothing, whose tag comes back at once; the one that brought the message is pending still.
+void grpc_peer_resume(struct grpc_peer *peer)
+{
+    pthread_mutex_lock(&peer->lock);
+    batch_locked(peer, NULL, 0, &peer->on_received, GRPC_TAG_RECEIVED);
+    peer->pending--;
+    pthread_mutex_unlock(&peer->lock);
+}
+
 // The receive counts as pending until its message is dealt with.
 void grpc_peer_received(struct grpc_peer *peer, struct grpc_worker *worker, bool good)
 {
+    if (good && lane_unread_full() && lane_peer_reason(&peer->head) == 0) {
+        lane_watchdog_park(peer);
+        return;
+    }
     grpc_byte_buffer *buffer = received_take(peer);
     int error = good && buffer != NULL ? lane_peer_reason(&peer->head) : over_reason(peer);
     if (error == 0) {

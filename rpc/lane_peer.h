@@ -20,8 +20,7 @@ enum {
     // room.
     LANE_PAYLOAD_BUFFER_BYTES = LIMIT_RUN_BYTES + LIMIT_SEAL_BYTES,
     LANE_POOL_BUFFERS = 16,
-    // All answers that wait in a front; above it, only peers that read theirs are read.
-    LANE_QUEUED_BYTES = 256 << 20,
+    LANE_UNREAD_TICK_MS = 10, // how often a request that waits for room is looked at
 };
 
 struct lane_peer_ops {
@@ -37,6 +36,16 @@ struct lane_wear { // what a connection may carry before it must be replaced
 };
 extern const struct lane_wear lane_wear_product;
 
+// Of a peer: its answers that the socket has not taken (lane_unread_front.c). U: under the lock of all of these.
+struct lane_unread {
+    TAILQ_ENTRY(lane_peer) link; // U
+    int fd;                      // const
+    bool limited;                // const: it is somebody else's socket
+    _Atomic size_t bytes;
+    int64_t since;  // U: when it was seen to hold some; 0: it holds none
+    uint64_t acked; // U: what TCP had brought over by then
+};
+
 // The head of every front's peer. M: only the thread that handles the peer's message.
 struct lane_peer {
     const struct lane_peer_ops *ops;
@@ -50,6 +59,7 @@ struct lane_peer {
     int64_t arrived;               // M: CLOCK_MONOTONIC when the present request was there
     uint32_t cipher_ns;            // M: of the present answer
     _Atomic int reason;            // 0 while the peer lives; set once
+    struct lane_unread unread;
 };
 
 // Takes over the ciphers.
@@ -116,6 +126,16 @@ struct lane_waiter *lane_pool_granted(struct lane_pool *pool, struct lane_pool_q
                                       uint8_t **buffer);
 void lane_pool_leave(struct lane_pool *pool, struct lane_waiter *waiter);
 bool lane_pool_contended(struct lane_pool *pool); // somebody stands in line
+
+// Answers that wait for their clients, of all fronts together. A peer enters and leaves with no lock held; when it has left, nobody
+// shuts it for them any more.
+void lane_unread_enter(struct lane_peer *peer, int fd);
+void lane_unread_leave(struct lane_peer *peer);
+void lane_unread_count(struct lane_peer *peer, size_t more, size_t less);
+bool lane_unread_crowded(void); // only peers that have no answers waiting are read
+bool lane_unread_full(void);    // no request is begun
+// For a front in which a request waits for room, every LANE_UNREAD_TICK_MS, with no lock held: ends those who take nothing.
+void lane_unread_relieve(void);
 
 // A thread that blocks every signal but those that tell of its own faults.
 int lane_front_thread_start(pthread_t *thread, void *(*run)(void *), void *argument);

@@ -71,6 +71,22 @@ static void thread_turn(struct sock_peers *turns)
     sock_peer_turn(peer);
 }
 
+// Those whose requests wait for room for answers have their turns when there is some. It may be over before theirs.
+static void thread_room(struct sock_thread *thread)
+{
+    if (TAILQ_EMPTY(&thread->full)) {
+        return;
+    }
+    lane_unread_relieve();
+    struct sock_peer *last = TAILQ_LAST(&thread->full, sock_peers);
+    for (struct sock_peer *peer = NULL; peer != last && !lane_unread_full();) {
+        peer = TAILQ_FIRST(&thread->full);
+        TAILQ_REMOVE(&thread->full, peer, turn_link);
+        peer->turns = NULL;
+        sock_peer_turn(peer);
+    }
+}
+
 // A turn for each; of those that move much, for one. Then new events are looked for: so a fault waits for one
 // message of somebody's bulk at most, however many there are.
 static void thread_turns(struct sock_thread *thread)
@@ -112,6 +128,9 @@ static int thread_patience(const struct sock_thread *thread)
     if (!TAILQ_EMPTY(&thread->turns) || !TAILQ_EMPTY(&thread->bulk)) {
         return 0;
     }
+    if (!TAILQ_EMPTY(&thread->full)) {
+        return LANE_UNREAD_TICK_MS;
+    }
     return TAILQ_EMPTY(&thread->holds) ? -1 : OVERDUE_CHECK_MS;
 }
 
@@ -151,6 +170,7 @@ static void *thread_run(void *argument)
                 sock_peer_event(events[i].data.ptr, events[i].events);
             }
         }
+        thread_room(thread);
         thread_turns(thread);
         if (count < ROUND_EVENTS) {
             thread_cut_overdue(thread);
@@ -190,6 +210,7 @@ static struct sock_peer *peer_create(struct sock_front *front, int fd, struct no
     peer->waiter.queue = &peer->thread->queue;
     peer->fd = fd;
     TAILQ_INIT(&peer->out);
+    lane_unread_enter(&peer->head, fd);
     return peer;
 }
 
@@ -217,6 +238,7 @@ static int front_add(struct lane_front *base, int fd, struct noise_cipher *send,
 out:
     if (error != 0) {
         if (made != NULL) {
+            lane_unread_leave(&made->head);
             lane_peer_clear(&made->head);
             free(made);
         }
@@ -249,6 +271,7 @@ static int thread_init(struct sock_thread *thread, struct sock_front *front,
     TAILQ_INIT(&thread->shut);
     TAILQ_INIT(&thread->turns);
     TAILQ_INIT(&thread->bulk);
+    TAILQ_INIT(&thread->full);
     TAILQ_INIT(&thread->dead);
     TAILQ_INIT(&thread->holds);
     thread->scratch = malloc(SOCK_SCRATCH_BYTES);

@@ -23,7 +23,6 @@ struct sock_front {
     const struct lane_service *service; // const
     struct lane_wear wear;              // before the first add
     struct lane_pool *pool;             // const
-    _Atomic size_t queued_bytes;        // of all peers
     int thread_count;                   // const
     struct sock_thread *threads;        // const
 };
@@ -42,7 +41,7 @@ struct sock_peer {
     struct sock_thread *thread;        // const
     int fd;                            // const
     uint32_t interest;                 // T: epoll events asked for; 0: not in the set
-    struct sock_peers *turns;          // T: the list of turns that it is in, or NULL
+    struct sock_peers *turns;          // T: turns, bulk or full of its thread, or NULL
     bool bulk;                         // T: its present message, or the one before
     size_t message_bytes;              // T: of the present message and its answer
     bool throttled;                    // T: not read before its answers drained
@@ -77,6 +76,7 @@ struct sock_thread {
     bool stopping;           // L
     struct sock_peers turns; // T: peers that can go on,
     struct sock_peers bulk;  // T: and those of them that move much
+    struct sock_peers full;  // T: peers whose requests wait until there is room for answers
     struct sock_peers dead;  // T: freed at the end of the round
     struct sock_peers holds; // T: peers that hold a payload buffer
     struct spin spin;        // T

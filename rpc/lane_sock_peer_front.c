@@ -13,9 +13,8 @@
 //
 // An answer is sealed in portions of SOCK_SCRATCH_BYTES, which stay in the cache until they are
 // sent. What the socket does not take is kept in chunks. A peer with more than
-// LIMIT_LANE_IN_FLIGHT_BYTES of them is not read until half of that is gone; when the answers kept
-// for all peers exceed LANE_QUEUED_BYTES, a peer is read only while it has none. So memory is
-// bounded by what was asked before the limit plus one answer for each peer.
+// LIMIT_LANE_IN_FLIGHT_BYTES of them is not read until half of that is gone. What is kept for all peers has a
+// bound, too (lane_unread_front.c): at it no request is begun, and the peer waits in the thread's list `full`.
 //
 // A turn ends after SOCK_TURN_MESSAGES or SOCK_TURN_BYTES; then the thread's other peers have
 // theirs. Who moves much has shorter turns, and one of these only after all others had theirs.
@@ -92,7 +91,7 @@ static void chunk_drop(struct sock_peer *peer, struct sock_chunk *chunk)
 static void out_count(struct sock_peer *peer, size_t more, size_t less)
 {
     peer->out_bytes += more - less;
-    atomic_fetch_add(&peer->thread->front->queued_bytes, more - less);
+    lane_unread_count(&peer->head, more, less);
 }
 
 void sock_peer_end(struct sock_peer *peer, int reason)
@@ -115,6 +114,7 @@ void sock_peer_end(struct sock_peer *peer, int reason)
         lane_front_socket_abort(peer->fd);
     }
     close(peer->fd);
+    lane_unread_leave(&peer->head);
     lane_peer_clear(&peer->head);
     thread->front->service->closed(peer->head.user, lane_peer_reason(&peer->head));
     pthread_mutex_lock(&thread->lock); // after closed() nobody can shut it any more
@@ -242,13 +242,12 @@ const struct lane_peer_ops sock_peer_ops = {.answer = sock_answer, .shut = sock_
 static bool must_drain(struct sock_peer *peer)
 {
     size_t limit = peer->throttled ? LIMIT_LANE_IN_FLIGHT_BYTES / 2 : LIMIT_LANE_IN_FLIGHT_BYTES;
-    bool crowded = atomic_load(&peer->thread->front->queued_bytes) > LANE_QUEUED_BYTES;
-    peer->throttled = peer->out_bytes > (crowded ? 0 : limit);
+    peer->throttled = peer->out_bytes > (lane_unread_crowded() ? 0 : limit);
     return peer->throttled;
 }
 
 // What a step of a peer came to; below zero: -errno, the peer must end.
-enum step { STEP_WAIT = 0, STEP_ON = 1 };
+enum step { STEP_WAIT = 0, STEP_ON = 1, STEP_FULL = 2 }; // FULL: until there is room for answers
 
 // Reads up to `room` bytes. Bytes read, or STEP_WAIT as 0 when there are none, or -errno.
 static ssize_t receive(struct sock_peer *peer, uint8_t *to, size_t room)
@@ -343,7 +342,7 @@ static int step(struct sock_peer *peer)
         return lane_peer_reason(&peer->head);
     }
     if (!peer->request_open) {
-        return must_drain(peer) ? STEP_WAIT : read_header(peer);
+        return must_drain(peer) ? STEP_WAIT : lane_unread_full() ? STEP_FULL : read_header(peer);
     }
     if (peer->request.length == 0) {
         return deliver(peer, peer->ahead);
@@ -365,9 +364,11 @@ static int step(struct sock_peer *peer)
     return STEP_ON;
 }
 
+// For a payload buffer, or for room for its answers: nothing that it sends can bring it on.
 static bool stands_in_line(const struct sock_peer *peer)
 {
-    return peer->request_open && peer->intake.buffer == NULL;
+    return (peer->request_open && peer->intake.buffer == NULL) ||
+           peer->turns == &peer->thread->full;
 }
 
 // Asks epoll for what can bring this peer on.
@@ -399,7 +400,11 @@ void sock_peer_turn(struct sock_peer *peer)
         turn_wanted(peer);
         return;
     }
-    if (result == STEP_WAIT) {
+    if (result == STEP_FULL) {
+        peer->turns = &peer->thread->full;
+        TAILQ_INSERT_TAIL(peer->turns, peer, turn_link);
+    }
+    if (result >= 0) {
         result = rest(peer);
     }
     if (result < 0) {

@@ -15,8 +15,9 @@
 // at that moment, every tick also looks at some of all peers, in turn, as long as there was
 // traffic in the last second.
 //
-// It also ends who keeps others from the room for messages (lane_http2_room_front.c), and peers that have no call, whose connection went away or that were shut: gRPC tells
-// nobody of those.
+// It also ends who keeps others from the room for messages (lane_http2_room_front.c), and peers that have no call, whose
+// connection went away or that were shut: gRPC tells nobody of those. And it has the messages that wait for room for
+// their answers (lane_unread_front.c).
 //
 // Locks: the front's. Peers leave the front's list and the epoll set under it; events name a peer
 // by descriptor and serial number, so one that is gone is not found.
@@ -40,6 +41,7 @@
 #define WAKE_NAME UINT64_MAX // no peer: descriptors are not negative
 
 enum {
+    TICK_RESUMES = 64,
     TICK_EVENTS = 256,
     TICK_SWEEP_PEERS = 256,
     BUSY_TICKS = 1000 / LIMIT_WATCHDOG_MS, // ticks go on for so long after the last event
@@ -168,6 +170,44 @@ static bool watchdog_ends(struct grpc_front *front)
     return ends;
 }
 
+void lane_watchdog_park(struct grpc_peer *peer)
+{
+    struct grpc_front *front = peer->front;
+    pthread_mutex_lock(&front->lock);
+    if (TAILQ_EMPTY(&front->parked)) {
+        eventfd_write(front->wake, 1);
+    }
+    TAILQ_INSERT_TAIL(&front->parked, peer, parked);
+    pthread_mutex_unlock(&front->lock);
+}
+
+// Those that may go on, and all that are at their end. True: somebody waits still.
+static bool resume_parked(struct grpc_front *front)
+{
+    pthread_mutex_lock(&front->lock);
+    bool waits = !TAILQ_EMPTY(&front->parked);
+    pthread_mutex_unlock(&front->lock);
+    if (!waits) {
+        return false;
+    }
+    lane_unread_relieve();
+    pthread_mutex_lock(&front->lock);
+    struct grpc_peer *next;
+    int resumed = 0;
+    for (struct grpc_peer *peer = TAILQ_FIRST(&front->parked); peer != NULL; peer = next) {
+        next = TAILQ_NEXT(peer, parked);
+        bool room = resumed < TICK_RESUMES && !lane_unread_full();
+        if (room || lane_peer_reason(&peer->head) != 0) {
+            TAILQ_REMOVE(&front->parked, peer, parked);
+            grpc_peer_resume(peer);
+            resumed++;
+        }
+    }
+    waits = !TAILQ_EMPTY(&front->parked);
+    pthread_mutex_unlock(&front->lock);
+    return waits;
+}
+
 static void *watchdog_run(void *argument)
 {
     static const struct timespec pause = {.tv_nsec = LIMIT_WATCHDOG_MS * 1000000L};
@@ -175,6 +215,7 @@ static void *watchdog_run(void *argument)
     for (int busy = 0; !watchdog_ends(front);) {
         struct epoll_event events[TICK_EVENTS];
         bool crowded = lane_http2_check(deadline_now());
+        crowded |= resume_parked(front);
         int count = epoll_wait(front->epoll, events, TICK_EVENTS,
                                busy > 0 || crowded ? LIMIT_WATCHDOG_MS : -1);
         tick(front, events, count);

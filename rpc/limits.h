@@ -48,6 +48,7 @@ enum {
     LIMIT_UNEXPLAINED_BYTES = 64 << 10, // gRPC lane: received but not part of an opened record
     LIMIT_WATCHDOG_MS = 10,
     LIMIT_UNFINISHED_BYTES = 24 << 20, // gRPC lanes: of all messages on their way
+    LIMIT_UNREAD_BYTES = 16 << 20,     // of all answers that wait for their clients to take them
 
     // Time.
     LIMIT_CONNECT_MS = 5000,

@@ -231,7 +231,7 @@ def records(cipher, payload):
 class Raw:
     """One connection. Nothing happens by itself: a test calls step by step, or attach() for all of them."""
 
-    def __init__(self, world, *, key="good", psk=bytes(32), server_public=None, source=None, timeout=30, **claims):
+    def __init__(self, world, *, key="good", psk=bytes(32), server_public=None, source=None, timeout=30, window=None, **claims):
         self.world, self.private, self.psk = world, world.keys[key], psk
         self.server_public = server_public or world.server_public
         self.suite = claims.get("suite", CHACHA)
@@ -240,6 +240,8 @@ class Raw:
         self.socket = socket.socket()
         self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if window:  # bytes that this end lets in, about
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         self.socket.bind((self.address, 0))
         self.socket.connect(world.server)
         self.requests = 0

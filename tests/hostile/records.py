@@ -8,7 +8,7 @@ import struct
 
 from raw import (ALLOCATE, ANSWER, ATTACH, CLOSE, CONTROL, DISCARD, HEADER, LIMIT, OK, PAGE, PING, READ, TAG, WRITE,
                  Cipher, Ended, full_map, header, records)
-from world import Failed, case, expect
+from world import NOT_TAKEN, Failed, Unread, case, expect
 
 GROUP = "records"
 BAD = r'ended a connection of "good" \("raw" at 127\.[\d.]+\): what came does not open, or is no request'
@@ -222,3 +222,19 @@ def stalled(world):
         expect(head.status == OK, f"an honest write beside: status {head.status}")
     for lane in lanes:
         lane.socket.close()
+
+
+@case(GROUP, "answers asked for on many connections and never read",
+      "no more than LIMIT_UNREAD_BYTES are kept; who holds most of them is cut", NOT_TAKEN, many=True)
+def unread(world):
+    with Unread(world) as segment, Unread(world) as another:
+        lanes = []
+        for one in (segment, another):
+            for number in range(60):
+                lane = world.attach(instance=one.instance, lane=1 + number, window=4096)
+                lanes.append(lane)
+                for _ in range(4):
+                    lane.request(READ, segment=one.id, epoch=one.epoch, count=256)
+        segment.read_beside()
+        for lane in lanes:
+            lane.socket.close()

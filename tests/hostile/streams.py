@@ -13,7 +13,7 @@ import time
 
 from raw import (CLOSE, CONTROL, GRPC, HEADER, LIMIT, OK, PAGE, PING, READ, TAG, WRITE, Ended, Head, Raw, full_map, header,
                  records)
-from world import GROWTH_BYTES, PATIENCE_S, Failed, case, expect
+from world import NOT_TAKEN, PATIENCE_S, Failed, Unread, Watched, case, expect
 
 GROUP = "streams"
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING_FRAME, GOAWAY, WINDOW, CONTINUATION = range(10)
@@ -99,32 +99,6 @@ class Stream(Raw):
         return sent
 
 
-class Watched:
-    """dsmd's memory at its highest while something goes on."""
-
-    def __init__(self, world):
-        self.world, self.done = world, threading.Event()
-        self.thread = threading.Thread(target=self.watch)
-
-    def watch(self):
-        while not self.done.is_set():
-            self.highest = max(self.highest, self.world.memory())
-            time.sleep(0.002)
-
-    def __enter__(self):
-        self.before = self.highest = self.world.memory()
-        self.thread.start()
-        return self
-
-    def __exit__(self, kind, *_):
-        self.done.set()
-        self.thread.join()
-        self.grown = self.highest - self.before
-        print(f"        grown by {self.grown >> 10} KiB at most")
-        if kind is None and not self.world.sanitized:
-            expect(self.grown <= GROWTH_BYTES, f"dsmd has grown by {self.grown >> 20} MiB")
-
-
 def stream(world, **claims):
     lane = Stream(world, **claims)
     expect(lane.hear().status == OK, "a ping")
@@ -145,7 +119,7 @@ def calls(count, first=3):
 @case(GROUP, "rapid reset: calls that are begun and reset without end", "cut", MUCH)
 def rapid_reset(world):
     with stream(world) as lane, Watched(world):
-        took = lane.pours(calls(60000))
+        took = lane.pours(calls(20000))
         expect(took < FLOOD_BYTES, "all of it was taken")
 
 
@@ -166,7 +140,7 @@ def rapid_resets(world):
 @case(GROUP, "calls that are begun and left open", "cut", MUCH)
 def many_calls(world):
     with stream(world) as lane, Watched(world):
-        lane.pours(b"".join(frame(HEADERS, END_HEADERS, number, CALL) for number in range(3, 200000, 2)))
+        lane.pours(b"".join(frame(HEADERS, END_HEADERS, number, CALL) for number in range(3, 40000, 2)))
 
 
 @case(GROUP, "SETTINGS without end", "cut", MUCH)
@@ -281,6 +255,20 @@ def shut_window(world):
         for _ in range(200):
             lane.say(lane.sending.seal(read))
         time.sleep(1)
+
+
+@case(GROUP, "answers asked for on many connections and never let in (windows of 0)",
+      "no more than LIMIT_UNREAD_BYTES wait; who holds most of them is cut", NOT_TAKEN, many=True)
+def unread(world):
+    with Unread(world) as segment:
+        lanes = [stream(world, attachment=dict(instance=segment.instance, lane=1 + number)) for number in range(60)]
+        for lane in lanes:
+            lane.send(frame(SETTINGS, payload=struct.pack(">HI", 4, 0)))
+            for _ in range(4):
+                lane.say(lane.sending.seal(header(READ, segment=segment.id, epoch=segment.epoch, count=256)))
+        segment.read_beside()
+        for lane in lanes:
+            lane.socket.close()
 
 
 @case(GROUP, "a call of another method, and no call at all", "the call fails, the connection goes nowhere", None)

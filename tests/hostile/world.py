@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 import time
 import urllib.request
 
@@ -17,6 +18,7 @@ CASES = []
 BUDGET_PER_S = 5  # lines that the log lets through of strangers, and of clients
 PATIENCE_S = 30  # for a machine that is busy
 GROWTH_BYTES = 32 << 20
+NOT_TAKEN = r'ended a connection of "good" \("raw" at 127\.[\d.]+\): what it began did not come, or its answers were not taken'
 
 
 class Failed(AssertionError):
@@ -94,8 +96,8 @@ class World:
     def connect(self, **claims):
         return Raw(self, **claims)
 
-    def attach(self, key="good", *, kind=None, suite=None, psk=bytes(32), source=None, **attachment):
-        claims = {name: value for name, value in (("kind", kind), ("suite", suite), ("source", source)) if value}
+    def attach(self, key="good", *, kind=None, suite=None, psk=bytes(32), source=None, window=None, **attachment):
+        claims = {name: value for name, value in (("kind", kind), ("suite", suite), ("source", source), ("window", window)) if value}
         return Raw(self, key=key, psk=psk, **claims).attach(**attachment)
 
     def mark(self, name):
@@ -168,6 +170,61 @@ class Good:
         for page in self.last:
             head, data = self.lane.call(READ, segment=self.id, epoch=self.epoch, page=page, count=1)
             expect(head.status == OK and data == self.content(page), f"the good session's page {page} is not what it wrote")
+
+
+class Watched:
+    """dsmd's memory at its highest while something goes on."""
+
+    def __init__(self, world):
+        self.world, self.done = world, threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def watch(self):
+        while not self.done.is_set():
+            self.highest = max(self.highest, self.world.memory())
+            time.sleep(0.002)
+
+    def __enter__(self):
+        self.before = self.highest = self.world.memory()
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self.done.set()
+        self.thread.join()
+        self.grown = self.highest - self.before
+        print(f"        grown by {self.grown >> 10} KiB at most")
+        if kind is None and not self.world.sanitized:
+            expect(self.grown <= GROWTH_BYTES, f"dsmd has grown by {self.grown >> 20} MiB")
+
+
+class Unread:
+    """A segment of 1 MiB for those who ask for it and do not take it; a good client beside them does."""
+
+    SIZE = 1 << 20
+    numbers = itertools.count(1)
+
+    def __init__(self, world):
+        self.world, self.instance, self.watched = world, os.urandom(16), Watched(world)
+        self.lane = world.attach(instance=self.instance)
+        self.id, self.epoch = self.lane.create(f"unread/{next(self.numbers)}", self.SIZE)
+        self.content = os.urandom(PAGE) * (self.SIZE // PAGE)
+        self.lane.call(WRITE, self.content, segment=self.id, epoch=self.epoch, count=256, version=1, map=full_map(256))
+
+    def __enter__(self):
+        self.watched.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.watched.__exit__(*error)
+        self.lane.socket.close()
+
+    def read_beside(self):
+        """For a while, and until dsmd has ended who takes nothing."""
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            head, data = self.lane.call(READ, segment=self.id, epoch=self.epoch, count=256)
+            expect(head.status == OK and data == self.content, "what an honest reader beside has")
 
 
 def told(status, text="", *, of):
