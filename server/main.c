@@ -202,7 +202,11 @@ static int open_store(struct daemon *daemon)
         .threads = daemon->threads + daemon->grpc_threads + 1,
         .create = !config->check,
     };
-    return error != 0 ? error : store_open(&options, &daemon->store, &daemon->failure);
+    error = error != 0 ? error : store_open(&options, &daemon->store, &daemon->failure);
+    if (error == 0 && daemon->embedded == NULL) {
+        room_warn(directory, daemon->store, daemon->log);
+    }
+    return error;
 }
 
 static int make_fronts(struct daemon *daemon)

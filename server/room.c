@@ -2,13 +2,15 @@
 //
 // The capacity of a store that is made without saying one: half of what is free, since the rest of
 // the host wants to live too. Whether a capacity fits is the store's own check; this is a default
-// and no promise.
+// and no promise. A limit of dsmd's memory control group is no bound of the store's check, since the
+// group may be given more while dsmd runs; but beyond it the kernel ends dsmd, so it is told at the start.
 //
 // Used by the main thread only.
 #include "server/room.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdbool.h>
@@ -81,7 +83,23 @@ int room_default(const char *directory, uint64_t *capacity_bytes, struct failure
     uint64_t free_bytes = (uint64_t)facts.f_bavail * (uint64_t)facts.f_bsize;
     if (facts.f_type == TMPFS_MAGIC) {
         free_bytes = at_most(free_bytes, memory_available(""));
+        free_bytes = at_most(free_bytes, memory_cgroup_left(""));
     }
     *capacity_bytes = free_bytes / 2 >> 20 << 20;
     return 0;
+}
+
+void room_warn(const char *directory, struct store *store, struct log *log)
+{
+    struct store_facts facts;
+    struct statfs place;
+    store_facts(store, &facts);
+    uint64_t more = facts.capacity_bytes - facts.stored_bytes + facts.headroom_free_bytes;
+    uint64_t left = memory_cgroup_left("");
+    if (left < more && statfs(directory, &place) == 0 && place.f_type == TMPFS_MAGIC) {
+        log_line(log, LOG_LEVEL_WARNING,
+                 "the store may take %" PRIu64 " MiB more, and dsmd's memory control group has "
+                 "%" PRIu64 " MiB left: at its limit the kernel ends dsmd",
+                 more >> 20, left >> 20);
+    }
 }

@@ -3,8 +3,7 @@
 # flood.py KIND HOST PORT SECONDS RATE: what a stranger can pour on a listener, from thousands of addresses (10.66.0.0/16, which the
 # namespace calls its own). Prints what it did. KIND:
 #   half     RATE connections at once, held silent, each replaced when it is ended
-#   connect  RATE new connections a second, each closed at once
-#   garbage  the same, with 300 bytes of garbage in each
+#   garbage  RATE new connections a second, each closed soon after, with 300 bytes of garbage (connect: flood_connect.c)
 #   slow     RATE connections that send a byte of a hello in each second
 import collections
 import os
@@ -75,11 +74,10 @@ def stream():
                 ones.append(one)
             if len(ones) > 1000:
                 one = ones.popleft()
-                if kind == "garbage":
-                    try:
-                        one.send(os.urandom(300))
-                    except OSError:
-                        pass
+                try:
+                    one.send(os.urandom(300))
+                except OSError:
+                    pass
                 one.close()
                 ended += 1
             if left() <= 0:

@@ -23,7 +23,10 @@ if(TARGET dsmctl AND TARGET dsmd) # pagecheck is made by a folder that comes lat
   add_hostile_test(secrets 300 secrets.sh) # sanitizers keep copies of their own, and too much memory to search
   set_tests_properties(hostile.secrets PROPERTIES LABELS "e2e;plain-only")
   add_hostile_test(tenants 300 tenants.sh 2 0)
+  add_hostile_test(memory 60 memory.sh) # as small as a group is, sanitizers have no room in it
+  set_tests_properties(hostile.memory PROPERTIES LABELS "e2e;plain-only")
   if(DSM_SANITIZE STREQUAL "") # these are about time and memory
+    add_executable(flood_connect ${hostile_folder}/flood_connect.c)
     add_hostile_test(floods 300 floods.sh short)
     set_tests_properties(hostile.floods PROPERTIES LABELS "e2e;plain-only")
     if(DSM_LONG_TESTS)
