@@ -18,6 +18,11 @@ static inline int64_t deadline_now(void)
     return (int64_t)now.tv_sec * DEADLINE_NS_PER_S + now.tv_nsec;
 }
 
+static inline int64_t deadline_after_ms(int64_t ms)
+{
+    return deadline_now() + ms * DEADLINE_NS_PER_MS;
+}
+
 // Time left until the deadline; false when it has passed.
 static inline bool deadline_left(int64_t deadline, struct timespec *left)
 {

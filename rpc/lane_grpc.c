@@ -300,7 +300,7 @@ static void lane_grpc_shut(struct lane *base)
 
 static void say_close(struct lane_grpc *lane)
 {
-    int64_t deadline = deadline_now() + (int64_t)CLOSE_WAIT_MS * DEADLINE_NS_PER_MS;
+    int64_t deadline = deadline_after_ms(CLOSE_WAIT_MS);
     uint8_t sealed[WIRE_HEADER_SEALED_BYTES];
     if (drive(lane, SEND, deadline) != 0 || !lane->good[SEND]) {
         return;

@@ -63,7 +63,7 @@ static void wait_end(pid_t pid, char text[ENDED_BYTES])
 // by now: that one is left alone.
 static void dismiss(struct arrival *a, char text[ENDED_BYTES])
 {
-    int64_t deadline = mover_after_ms(DISMISS_MS);
+    int64_t deadline = deadline_after_ms(DISMISS_MS);
     (void)snprintf(text, ENDED_BYTES, "it did not end");
     if (a->program >= 0) {
         (void)close(a->program);
@@ -101,7 +101,7 @@ static int start_program(struct arrival *a, struct failure *failure)
     if (error != 0) {
         return error;
     }
-    error = mover_hear_line(a->program, line, mover_after_ms(START_MS));
+    error = mover_hear_line(a->program, line, deadline_after_ms(START_MS));
     if (error == 0 && strcmp(line, "WAITING") == 0) {
         return 0;
     }
@@ -116,7 +116,7 @@ static int start_program(struct arrival *a, struct failure *failure)
 // Until the source says something. A program that has nothing of the capsule yet has nothing to say: that is its end.
 static int wait_for_source(struct arrival *a, bool first, struct failure *failure)
 {
-    int64_t deadline = mover_after_ms(first ? (int64_t)a->config->wait * 1000 : CAPSULE_MS);
+    int64_t deadline = deadline_after_ms(first ? (int64_t)a->config->wait * 1000 : CAPSULE_MS);
     struct pollfd both[2] = {{.fd = a->link->fd, .events = POLLIN},
                              {.fd = first ? a->program : -1, .events = POLLIN}};
     struct timespec left;
@@ -134,7 +134,7 @@ static int wait_for_source(struct arrival *a, bool first, struct failure *failur
 
 static int pass(struct arrival *a, const void *piece, size_t bytes, struct failure *failure)
 {
-    int error = mover_send(a->program, piece, bytes, mover_after_ms(PASS_MS));
+    int error = mover_send(a->program, piece, bytes, deadline_after_ms(PASS_MS));
     a->passed = error == 0;
     if (error == -ETIMEDOUT) {
         return failure_set(failure, error, "The program %s stopped reading its task.", a->path);
@@ -153,7 +153,7 @@ static int pass_capsule(struct arrival *a, const struct key_identity *identity,
         if (error != 0) {
             return error;
         }
-        error = mover_hear(a->link, mover_after_ms(CAPSULE_MS), &message, piece, &count);
+        error = mover_hear(a->link, deadline_after_ms(CAPSULE_MS), &message, piece, &count);
         if (error != 0 || (message != MOVER_CAPSULE && (message != MOVER_END || total == 0))) {
             return failure_set(failure, error != 0 ? error : -EBADMSG,
                                error == -ENODATA ? "The source took the move back."
@@ -179,7 +179,7 @@ static int pass_capsule(struct arrival *a, const struct key_identity *identity,
 static int take(struct arrival *a, struct failure *failure)
 {
     char line[MOVER_LINE_BYTES];
-    int error = mover_hear_line(a->program, line, mover_after_ms(TAKE_MS));
+    int error = mover_hear_line(a->program, line, deadline_after_ms(TAKE_MS));
     if (error == -ETIMEDOUT) {
         return failure_set(failure, error, "The program does not say whether it took the task.");
     }
@@ -213,7 +213,7 @@ static int hear_offer(struct arrival *a, struct failure *failure)
     uint8_t text[MOVER_MOST_BYTES + 1];
     enum mover_message message = MOVER_OFFER;
     size_t count = 0;
-    int error = mover_hear(a->link, mover_after_ms(OFFER_MS), &message, text, &count);
+    int error = mover_hear(a->link, deadline_after_ms(OFFER_MS), &message, text, &count);
     if (error == 0 && (message != MOVER_OFFER || mover_offer_decode(text, count, &a->offer) != 0)) {
         error = -EBADMSG;
     }

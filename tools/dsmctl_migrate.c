@@ -94,7 +94,7 @@ static int offer(struct migrate *m, char key[KEYFILE_TEXT_BYTES], struct failure
     show(m, "the program starts there");
     error = mover_say(&m->link, MOVER_OFFER, text, mover_offer_encode(&m->program.task, text));
     error = error != 0 ? agent_gone(m, error, failure)
-                       : hear_agent(m, MOVER_READY, mover_after_ms(READY_MS), text, failure);
+                       : hear_agent(m, MOVER_READY, deadline_after_ms(READY_MS), text, failure);
     if (error == 0) {
         keyfile_encode(text, key);
     }
@@ -117,9 +117,10 @@ static int stop(struct migrate *m, const char *key, char *why, enum outcome *out
     char line[MOVER_LINE_BYTES];
     (void)snprintf(line, sizeof line, "MOVE %s %u", key, m->life_s);
     show(m, "waiting for its next yield");
-    int error = mover_say_line(m->program.fd, line, mover_after_ms(SAY_MS));
-    error = error != 0 ? error
-                       : mover_hear_line(m->program.fd, line, mover_after_ms(m->wait_s * 1000LL));
+    int error = mover_say_line(m->program.fd, line, deadline_after_ms(SAY_MS));
+    error = error != 0
+                ? error
+                : mover_hear_line(m->program.fd, line, deadline_after_ms(m->wait_s * 1000LL));
     if (error == -ETIMEDOUT) {
         *outcome = REFUSED;
         return failure_set(failure, error,
@@ -148,19 +149,19 @@ static int pass_capsule(struct migrate *m, struct failure *failure)
     show(m, "its state is under way");
     for (uint64_t left = m->capsule_bytes; left > 0;) {
         size_t count = left < MOVER_MOST_BYTES ? (size_t)left : (size_t)MOVER_MOST_BYTES;
-        int error = mover_receive(m->program.fd, piece, count, mover_after_ms(LEFT_MS));
+        int error = mover_receive(m->program.fd, piece, count, deadline_after_ms(LEFT_MS));
         if (error != 0) {
             return program_gone(failure);
         }
         error = mover_say(&m->link, MOVER_CAPSULE, piece, count);
         if (error != 0) { // it takes no more; it may have said why
-            return hear_agent(m, MOVER_REFUSED, mover_after_ms(SAY_MS), piece, failure);
+            return hear_agent(m, MOVER_REFUSED, deadline_after_ms(SAY_MS), piece, failure);
         }
         left -= count;
     }
     int error = mover_say(&m->link, MOVER_END, NULL, 0);
     return error != 0 ? agent_gone(m, error, failure)
-                      : hear_agent(m, MOVER_TAKEN, mover_after_ms(TAKEN_MS), piece, failure);
+                      : hear_agent(m, MOVER_TAKEN, deadline_after_ms(TAKEN_MS), piece, failure);
 }
 
 // The program's last word counts, whatever the agent said.
@@ -169,9 +170,9 @@ static enum outcome conclude(struct migrate *m, int error, struct failure *failu
     char line[MOVER_LINE_BYTES + 16];
     char word[MOVER_LINE_BYTES];
     (void)snprintf(line, sizeof line, error == 0 ? "TAKEN" : "REFUSED %s", failure->text);
-    (void)mover_say_line(m->program.fd, line, mover_after_ms(SAY_MS));
+    (void)mover_say_line(m->program.fd, line, deadline_after_ms(SAY_MS));
     // It may have to wait for the memory server; it goes on waiting when we do not.
-    if (mover_hear_line(m->program.fd, word, mover_after_ms(LEFT_MS)) != 0) {
+    if (mover_hear_line(m->program.fd, word, deadline_after_ms(LEFT_MS)) != 0) {
         (void)program_gone(failure);
         return UNKNOWN;
     }

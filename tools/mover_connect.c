@@ -167,7 +167,7 @@ int mover_connect(const struct mover_host *host, struct mover_link *link, struct
     struct key_identity *identity = NULL, *psk = NULL;
     struct wire_attached attached;
     struct failure why = {.text = ""};
-    int64_t deadline = deadline_now() + (int64_t)LIMIT_CONNECT_MS * DEADLINE_NS_PER_MS;
+    int64_t deadline = deadline_after_ms(LIMIT_CONNECT_MS);
     *link = (struct mover_link){.fd = -1};
     int error = prepare(host, &client, &identity, &psk, failure);
     if (error != 0) {

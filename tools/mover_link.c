@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "rpc/deadline.h"
 #include "rpc/wire.h"
 #include "tools/mover_socket.h"
 
@@ -40,7 +41,7 @@ int mover_say(struct mover_link *link, enum mover_message message, const void *b
         error = noise_seal(link->send, bytes, count, out + total);
         total += count + LIMIT_SEAL_BYTES;
     }
-    return error != 0 ? error : mover_send(link->fd, out, total, mover_after_ms(SAY_MS));
+    return error != 0 ? error : mover_send(link->fd, out, total, deadline_after_ms(SAY_MS));
 }
 
 int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *message, uint8_t *to,

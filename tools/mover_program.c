@@ -4,6 +4,7 @@
 // socket is the kernel says, too, so a name that somebody else made up is passed over: what listens must be the process of
 // that number. The tasks' own names come from the programs.
 #include "tools/mover_program.h"
+#include "rpc/deadline.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -69,7 +70,7 @@ static int meet(const char *name, pid_t pid, struct mover_program *program)
         error = -EACCES;
     }
     if (error == 0) {
-        error = mover_hear_line(program->fd, line, mover_after_ms(GREETING_MS)) == 0 &&
+        error = mover_hear_line(program->fd, line, deadline_after_ms(GREETING_MS)) == 0 &&
                         understand(line, &program->task)
                     ? 0
                     : -ENOENT;

@@ -15,11 +15,6 @@
 
 #include "rpc/deadline.h"
 
-int64_t mover_after_ms(int64_t ms)
-{
-    return deadline_now() + ms * DEADLINE_NS_PER_MS;
-}
-
 // What a transfer that gave `done` means: 0 go on, or why not. Waits where nothing could be moved.
 static int judge(int fd, ssize_t done, short events, int64_t deadline)
 {

@@ -10,7 +10,6 @@
 
 enum { MOVER_LINE_BYTES = 1024 };
 
-int64_t mover_after_ms(int64_t ms); // a deadline
 // All of these. 0, -ENODATA: the other end has gone; -ETIMEDOUT, -errno.
 int mover_send(int fd, const void *from, size_t bytes, int64_t deadline);
 int mover_receive(int fd, void *to, size_t bytes, int64_t deadline);

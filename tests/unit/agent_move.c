@@ -25,6 +25,7 @@
 #include <stdio.h>
 
 #include "libdsm/task/binary.h"
+#include "rpc/deadline.h"
 #include "rpc/noise_pair.h"
 #include "tools/dsmctl_agent.h"
 #include "tools/mover_socket.h"
@@ -141,7 +142,7 @@ static void begin(const char *what)
     offer.build_id_bytes = binary.build_id_bytes;
     count = mover_offer_encode(&offer, text);
     assert_int_equal(mover_say(&link_to_agent, MOVER_OFFER, text, count), 0);
-    assert_int_equal(mover_hear(&link_to_agent, mover_after_ms(AGES_MS), &message, text, &count),
+    assert_int_equal(mover_hear(&link_to_agent, deadline_after_ms(AGES_MS), &message, text, &count),
                      0);
     assert_int_equal(message, MOVER_READY);
 }
@@ -151,7 +152,7 @@ static void said(enum mover_message expected, const char *words)
     uint8_t text[MOVER_MOST_BYTES + 1];
     enum mover_message message;
     size_t count;
-    assert_int_equal(mover_hear(&link_to_agent, mover_after_ms(AGES_MS), &message, text, &count),
+    assert_int_equal(mover_hear(&link_to_agent, deadline_after_ms(AGES_MS), &message, text, &count),
                      0);
     assert_int_equal(message, expected);
     assert_non_null(strstr((const char *)text, words));

@@ -47,7 +47,7 @@ static void *client_thread(void *argument)
 {
     struct run *run = argument;
     run->error =
-        handshake_connect(run->client_fd, &run->client, deadline_now() + 20000000000, &run->send,
+        handshake_connect(run->client_fd, &run->client, deadline_after_ms(20000), &run->send,
                           &run->receive, &run->attached, &run->refusal, &run->failure);
     if (run->error != 0) {
         close(run->client_fd);

@@ -39,7 +39,7 @@ static void who_does_not_read_is_not_waited_for(void **state)
     char *much = calloc(1, MUCH);
     assert_non_null(much);
     int64_t begun = deadline_now();
-    assert_int_equal(mover_send(ends[0], much, MUCH, mover_after_ms(PATIENCE_MS)), -ETIMEDOUT);
+    assert_int_equal(mover_send(ends[0], much, MUCH, deadline_after_ms(PATIENCE_MS)), -ETIMEDOUT);
     assert_true(deadline_now() - begun >= (int64_t)PATIENCE_MS * DEADLINE_NS_PER_MS);
     free(much);
 }
@@ -48,9 +48,9 @@ static void who_is_silent_is_not_waited_for(void **state)
 {
     (void)state;
     char line[MOVER_LINE_BYTES];
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(PATIENCE_MS)), -ETIMEDOUT);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(PATIENCE_MS)), -ETIMEDOUT);
     assert_int_equal(write(ends[1], "half a l", 8), 8);
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(PATIENCE_MS)), -ETIMEDOUT);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(PATIENCE_MS)), -ETIMEDOUT);
 }
 
 static void who_has_gone_is_told_apart(void **state)
@@ -59,8 +59,8 @@ static void who_has_gone_is_told_apart(void **state)
     char line[MOVER_LINE_BYTES];
     assert_int_equal(write(ends[1], "half", 4), 4);
     (void)shutdown(ends[1], SHUT_RDWR);
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(AGES_MS)), -ENODATA);
-    assert_int_equal(mover_say_line(ends[0], "x", mover_after_ms(AGES_MS)), -ENODATA);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), -ENODATA);
+    assert_int_equal(mover_say_line(ends[0], "x", deadline_after_ms(AGES_MS)), -ENODATA);
 }
 
 static void a_line_takes_nothing_of_what_follows(void **state)
@@ -68,11 +68,11 @@ static void a_line_takes_nothing_of_what_follows(void **state)
     (void)state;
     char line[MOVER_LINE_BYTES], rest[5];
     assert_int_equal(write(ends[1], "MOVE\n\nrest!", 11), 11);
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(AGES_MS)), 0);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), 0);
     assert_string_equal(line, "MOVE");
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(AGES_MS)), 0);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), 0);
     assert_string_equal(line, "");
-    assert_int_equal(mover_receive(ends[0], rest, sizeof rest, mover_after_ms(AGES_MS)), 0);
+    assert_int_equal(mover_receive(ends[0], rest, sizeof rest, deadline_after_ms(AGES_MS)), 0);
     assert_memory_equal(rest, "rest!", sizeof rest);
 }
 
@@ -82,11 +82,11 @@ static void lines_are_bounded(void **state)
     char text[2 * MOVER_LINE_BYTES], line[MOVER_LINE_BYTES];
     memset(text, 'x', sizeof text - 1);
     text[sizeof text - 1] = 0;
-    assert_int_equal(mover_say_line(ends[1], text, mover_after_ms(AGES_MS)), 0);
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(AGES_MS)), 0);
+    assert_int_equal(mover_say_line(ends[1], text, deadline_after_ms(AGES_MS)), 0);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), 0);
     assert_int_equal(strlen(line), MOVER_LINE_BYTES - 2);
     assert_int_equal(write(ends[1], text, sizeof text), sizeof text);
-    assert_int_equal(mover_hear_line(ends[0], line, mover_after_ms(AGES_MS)), -EBADMSG);
+    assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), -EBADMSG);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
