@@ -15,12 +15,10 @@
 #include "rpc/handshake.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 
-#include "rpc/deadline.h"
 #include "rpc/handshake_wire.h"
+#include "rpc/tcp.h"
 
 struct attempt {
     int fd;
@@ -68,67 +66,30 @@ static int no_memory(struct attempt *a)
                        "no memory for a handshake: guarded memory counts against RLIMIT_MEMLOCK");
 }
 
-static int wait_for(struct attempt *a, short events)
+// What moving bytes came to, in words.
+static int moved(struct attempt *a, int error)
 {
-    struct pollfd poll = {.fd = a->fd, .events = events};
-    struct timespec left;
-    if (a->deadline == INT64_MAX) {
-        (void)ppoll(&poll, 1, NULL, NULL);
+    switch (error) {
+    case 0:
         return 0;
-    }
-    if (!deadline_left(a->deadline, &left)) {
-        return timed_out(a);
-    }
-    (void)ppoll(&poll, 1, &left, NULL);
-    return 0;
-}
-
-// What an attempt to move bytes that moved none means: 0 to try again, else the end.
-static int moved_none(struct attempt *a, ssize_t result, short events)
-{
-    if (result == 0 || errno == ECONNRESET || errno == EPIPE) {
+    case -ENODATA:
         return cut(a);
-    }
-    if (errno == EAGAIN || errno == EWOULDBLOCK) {
-        return wait_for(a, events);
-    }
-    if (errno == ETIMEDOUT) {
+    case -ETIMEDOUT:
         return timed_out(a);
+    default:
+        return failure_set(a->failure, error, "the connection failed during the handshake: %s",
+                           strerrordesc_np(-error));
     }
-    if (errno == EINTR) {
-        return 0;
-    }
-    int error = -errno;
-    return failure_set(a->failure, error, "the connection failed during the handshake: %s",
-                       strerrordesc_np(-error));
 }
 
 static int send_all(struct attempt *a, const uint8_t *bytes, size_t count)
 {
-    int error = 0;
-    for (size_t sent = 0; sent < count && error == 0;) {
-        ssize_t n = send(a->fd, bytes + sent, count - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n > 0) {
-            sent += (size_t)n;
-        } else {
-            error = moved_none(a, n, POLLOUT);
-        }
-    }
-    return error;
+    return moved(a, tcp_send(a->fd, bytes, count, a->deadline));
 }
 
 static int receive_all(struct attempt *a, uint8_t *to, size_t count)
 {
-    int error = 0;
-    for (size_t have = 0; have < count && error == 0;) {
-        ssize_t n = recv(a->fd, to + have, count - have, MSG_DONTWAIT);
-        if (n > 0) {
-            have += (size_t)n;
-        } else {
-            error = moved_none(a, n, POLLIN);
-        }
-    }
-    return error;
+    return moved(a, tcp_receive(a->fd, to, count, a->deadline));
 }
 
 static int say_hello(struct attempt *a)

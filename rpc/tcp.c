@@ -4,6 +4,9 @@
 // up. (Trying them at the same time was rejected: a memory server or an agent has one address in most networks, and a list of
 // hosts says which.) The lookup itself has no deadline: the system's resolver has its own.
 //
+// Each piece of what is sent or received is moved without waiting, and what could not be is waited for by poll(), which looks at the
+// deadline: a descriptor that blocks would wait in send() until the last byte is taken.
+//
 // Not for signal handlers. No states, no threads.
 #include "rpc/tcp.h"
 
@@ -68,4 +71,50 @@ int tcp_connect(const char *host, const char *port, int64_t deadline, const char
     }
     freeaddrinfo(list);
     return fd;
+}
+
+// What a transfer that gave `done` means: 0 go on, or why not. Waits where nothing could be moved.
+static int judge(int fd, ssize_t done, short events, int64_t deadline)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    struct timespec left;
+    if (done > 0) {
+        return 0;
+    }
+    if (done == 0 || errno == ECONNRESET || errno == EPIPE) {
+        return -ENODATA;
+    }
+    if (errno != EAGAIN && errno != EINTR) {
+        return -errno;
+    }
+    if (!deadline_left(deadline, &left)) {
+        return -ETIMEDOUT;
+    }
+    return ppoll(&p, 1, &left, NULL) >= 0 || errno == EINTR ? 0 : -errno;
+}
+
+int tcp_send(int fd, const void *from, size_t count, int64_t deadline)
+{
+    const char *at = from;
+    int error = 0;
+    while (count > 0 && error == 0) {
+        ssize_t sent = send(fd, at, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+        error = judge(fd, sent, POLLOUT, deadline);
+        at += sent > 0 ? sent : 0;
+        count -= sent > 0 ? (size_t)sent : 0;
+    }
+    return error;
+}
+
+int tcp_receive(int fd, void *to, size_t count, int64_t deadline)
+{
+    char *at = to;
+    int error = 0;
+    while (count > 0 && error == 0) {
+        ssize_t got = recv(fd, at, count, MSG_DONTWAIT);
+        error = judge(fd, got, POLLIN, deadline);
+        at += got > 0 ? got : 0;
+        count -= got > 0 ? (size_t)got : 0;
+    }
+    return error;
 }

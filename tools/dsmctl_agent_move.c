@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "rpc/deadline.h"
+#include "rpc/tcp.h"
 #include "tools/dsmctl_agent.h"
 #include "tools/mover_socket.h"
 
@@ -134,7 +135,7 @@ static int wait_for_source(struct arrival *a, bool first, struct failure *failur
 
 static int pass(struct arrival *a, const void *piece, size_t bytes, struct failure *failure)
 {
-    int error = mover_send(a->program, piece, bytes, deadline_after_ms(PASS_MS));
+    int error = tcp_send(a->program, piece, bytes, deadline_after_ms(PASS_MS));
     a->passed = error == 0;
     if (error == -ETIMEDOUT) {
         return failure_set(failure, error, "The program %s stopped reading its task.", a->path);

@@ -14,6 +14,7 @@
 
 #include "rpc/deadline.h"
 #include "rpc/keyfile.h"
+#include "rpc/tcp.h"
 #include "tools/dsmctl.h"
 #include "tools/mover_connect.h"
 #include "tools/mover_program.h"
@@ -149,7 +150,7 @@ static int pass_capsule(struct migrate *m, struct failure *failure)
     show(m, "its state is under way");
     for (uint64_t left = m->capsule_bytes; left > 0;) {
         size_t count = left < MOVER_MOST_BYTES ? (size_t)left : (size_t)MOVER_MOST_BYTES;
-        int error = mover_receive(m->program.fd, piece, count, deadline_after_ms(LEFT_MS));
+        int error = tcp_receive(m->program.fd, piece, count, deadline_after_ms(LEFT_MS));
         if (error != 0) {
             return program_gone(failure);
         }

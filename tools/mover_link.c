@@ -3,7 +3,7 @@
 // See the header. A message is a sealed head (what it is, how long the rest is) and, where there is any, one sealed record. Nothing is
 // taken from the socket but what the head says, and the head is bounded before anything is read.
 //
-// A peer that is silent, or does not read, costs its deadline and no more (mover_socket.h).
+// A peer that is silent, or does not read, costs its deadline and no more (rpc/tcp.h).
 #include "tools/mover_link.h"
 
 #include <errno.h>
@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "rpc/deadline.h"
+#include "rpc/tcp.h"
 #include "rpc/wire.h"
-#include "tools/mover_socket.h"
 
 enum { HEAD_BYTES = 8, SAY_MS = 30000, OFFER_FIXED_BYTES = 4 };
 
@@ -41,7 +41,7 @@ int mover_say(struct mover_link *link, enum mover_message message, const void *b
         error = noise_seal(link->send, bytes, count, out + total);
         total += count + LIMIT_SEAL_BYTES;
     }
-    return error != 0 ? error : mover_send(link->fd, out, total, deadline_after_ms(SAY_MS));
+    return error != 0 ? error : tcp_send(link->fd, out, total, deadline_after_ms(SAY_MS));
 }
 
 int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *message, uint8_t *to,
@@ -49,7 +49,7 @@ int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *me
 {
     uint8_t head[HEAD_BYTES + LIMIT_SEAL_BYTES];
     uint8_t sealed[MOVER_MOST_BYTES + LIMIT_SEAL_BYTES];
-    int error = mover_receive(link->fd, head, sizeof head, deadline);
+    int error = tcp_receive(link->fd, head, sizeof head, deadline);
     if (error != 0) {
         return error;
     }
@@ -63,7 +63,7 @@ int mover_hear(struct mover_link *link, int64_t deadline, enum mover_message *me
         return -EBADMSG;
     }
     if (bytes > 0) {
-        error = mover_receive(link->fd, sealed, bytes + LIMIT_SEAL_BYTES, deadline);
+        error = tcp_receive(link->fd, sealed, bytes + LIMIT_SEAL_BYTES, deadline);
         if (error == 0 && noise_open(link->receive, sealed, bytes + LIMIT_SEAL_BYTES, to) != 0) {
             error = -EBADMSG;
         }

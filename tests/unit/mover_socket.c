@@ -15,6 +15,7 @@
 #include <errno.h>
 
 #include "rpc/deadline.h"
+#include "rpc/tcp.h"
 
 enum { MUCH = 8 << 20, PATIENCE_MS = 50, AGES_MS = 60000 };
 
@@ -39,7 +40,7 @@ static void who_does_not_read_is_not_waited_for(void **state)
     char *much = calloc(1, MUCH);
     assert_non_null(much);
     int64_t begun = deadline_now();
-    assert_int_equal(mover_send(ends[0], much, MUCH, deadline_after_ms(PATIENCE_MS)), -ETIMEDOUT);
+    assert_int_equal(tcp_send(ends[0], much, MUCH, deadline_after_ms(PATIENCE_MS)), -ETIMEDOUT);
     assert_true(deadline_now() - begun >= (int64_t)PATIENCE_MS * DEADLINE_NS_PER_MS);
     free(much);
 }
@@ -72,7 +73,7 @@ static void a_line_takes_nothing_of_what_follows(void **state)
     assert_string_equal(line, "MOVE");
     assert_int_equal(mover_hear_line(ends[0], line, deadline_after_ms(AGES_MS)), 0);
     assert_string_equal(line, "");
-    assert_int_equal(mover_receive(ends[0], rest, sizeof rest, deadline_after_ms(AGES_MS)), 0);
+    assert_int_equal(tcp_receive(ends[0], rest, sizeof rest, deadline_after_ms(AGES_MS)), 0);
     assert_memory_equal(rest, "rest!", sizeof rest);
 }
 
