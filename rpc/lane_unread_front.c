@@ -12,7 +12,7 @@
 //
 // Who takes nothing: TCP is asked how many bytes the other end has acknowledged since the peer was first seen to hold some here.
 // It has HOLD_MS, and longer the more it took, so a slow network is not an attack unless it is very slow while others wait. A
-// peer of the own program (an embedded server's) is not ended for it: that memory is its own.
+// peer of the own program (an embedded server's) is not counted: that memory is its own, and it may stand in a debugger.
 //
 // Rejected: to end who holds most at once. Honest clients that read in bulk together hold as much for a moment; they wait
 // instead. Rejected, too: a share of the bound for each peer. A connection costs an attacker nothing.
@@ -54,8 +54,10 @@ void lane_unread_leave(struct lane_peer *peer)
 
 void lane_unread_count(struct lane_peer *peer, size_t more, size_t less)
 {
-    atomic_fetch_add(&peer->unread.bytes, more - less);
-    atomic_fetch_add(&all_bytes, more - less);
+    if (peer->unread.limited) {
+        atomic_fetch_add(&peer->unread.bytes, more - less);
+        atomic_fetch_add(&all_bytes, more - less);
+    }
 }
 
 bool lane_unread_crowded(void)
@@ -70,9 +72,6 @@ bool lane_unread_full(void)
 
 static bool overdue_locked(struct lane_unread *unread, int64_t now)
 {
-    if (!unread->limited) {
-        return false;
-    }
     uint64_t acked = lane_front_socket_taken(unread->fd);
     if (unread->since == 0) {
         unread->since = now;

@@ -216,7 +216,7 @@ static bool is_throttled(struct rig_client *client)
     return throttled;
 }
 
-static struct lane_peer others; // who take none of their answers
+static struct lane_peer others = {.unread.limited = true}; // who take none of their answers
 
 // A client whose answers wait for it to let them in, with a long message whole behind them.
 static void reader_stops(struct rig_client *client, struct raw_text *text)
