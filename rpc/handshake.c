@@ -214,7 +214,7 @@ static bool peer_waits(const struct handshake *h)
 }
 
 static int read_message_1(struct handshake *h, const struct key_identity *identity,
-                          const uint8_t psk[NOISE_KEY_BYTES])
+                          const uint8_t *psk)
 {
     const struct noise_parameters parameters = {
         .pattern = noise_pattern_find(noise_product_pattern),
@@ -223,7 +223,7 @@ static int read_message_1(struct handshake *h, const struct key_identity *identi
         .prologue = h->in,
         .prologue_bytes = WIRE_HELLO_BYTES,
         .static_private = identity->private_key,
-        .psks = (const uint8_t(*)[NOISE_KEY_BYTES])psk,
+        .psks = handshake_psks(psk),
         .psk_count = 1,
     };
     uint8_t nothing[1];
@@ -243,8 +243,7 @@ static int read_message_1(struct handshake *h, const struct key_identity *identi
 }
 
 enum handshake_state handshake_open(struct handshake *h, struct handshake_slot *slot,
-                                    const struct key_identity *identity,
-                                    const uint8_t psk[NOISE_KEY_BYTES])
+                                    const struct key_identity *identity, const uint8_t *psk)
 {
     if (h->state != HANDSHAKE_MESSAGE_1 ||
         !noise_suite_available((enum noise_suite)h->hello.suite)) {

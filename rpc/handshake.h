@@ -61,10 +61,9 @@ void handshake_start(struct handshake *handshake, int fd);
 // Reads or writes what fd allows. Never blocks.
 enum handshake_state handshake_step(struct handshake *handshake);
 const struct wire_hello *handshake_hello(const struct handshake *handshake); // from MESSAGE_1 on
-// HANDSHAKE_MESSAGE_1 -> KNOWN or FAILED. identity and psk are only read during the call.
+// HANDSHAKE_MESSAGE_1 -> KNOWN or FAILED. identity and psk (NULL: zeros) are only read during the call.
 enum handshake_state handshake_open(struct handshake *handshake, struct handshake_slot *slot,
-                                    const struct key_identity *identity,
-                                    const uint8_t psk[NOISE_KEY_BYTES]);
+                                    const struct key_identity *identity, const uint8_t *psk);
 const uint8_t *handshake_client_key(const struct handshake *handshake); // from KNOWN on
 // HANDSHAKE_KNOWN -> SENDING; text may be NULL when status is WIRE_OK.
 enum handshake_state handshake_verdict(struct handshake *handshake, enum wire_status status,

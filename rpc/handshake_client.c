@@ -94,7 +94,6 @@ static int receive_all(struct attempt *a, uint8_t *to, size_t count)
 
 static int say_hello(struct attempt *a)
 {
-    static const uint8_t no_psk[NOISE_KEY_BYTES];
     uint8_t out[HANDSHAKE_HELLO_1_BYTES];
     struct wire_hello back;
     size_t written;
@@ -112,8 +111,7 @@ static int say_hello(struct attempt *a)
         .prologue_bytes = sizeof a->hello,
         .static_private = a->client->identity->private_key,
         .remote_static = a->client->server_key,
-        .psks =
-            (const uint8_t(*)[NOISE_KEY_BYTES])(a->client->psk != NULL ? a->client->psk : no_psk),
+        .psks = handshake_psks(a->client->psk),
         .psk_count = 1,
     };
     int error = noise_handshake_start(a->noise, &parameters);

@@ -18,6 +18,13 @@ enum {
     HANDSHAKE_VERDICT_BYTES = HANDSHAKE_MESSAGE_2_BYTES + WIRE_HEADER_SEALED_BYTES,
 };
 
+// As Noise has them: one key of NOISE_KEY_BYTES, zeros for who has none (NULL).
+static inline const uint8_t (*handshake_psks(const uint8_t *psk))[NOISE_KEY_BYTES]
+{
+    static const uint8_t none[NOISE_KEY_BYTES];
+    return (const uint8_t(*)[NOISE_KEY_BYTES])(psk != NULL ? psk : none);
+}
+
 // Seals a header of this op, status and length, and then `length` bytes as one record (NULL: length
 // must be 0).
 static inline int handshake_seal(struct noise_cipher *cipher, unsigned op, enum wire_status status,

@@ -15,7 +15,7 @@ struct listener_options { // all borrowed; outlive the listener
     struct service *service;
     struct lane_front *sock_front, *grpc_front;
     const struct key_identity *identity;
-    const uint8_t *psk; // NOISE_KEY_BYTES
+    const uint8_t *psk; // NOISE_KEY_BYTES; NULL: zeros
     const char *cluster, *name;
     struct log *log;
 };

@@ -47,7 +47,6 @@ struct daemon {
     struct log *log;
     struct key_identity *identity;
     struct key_identity *psk_file; // its private half is the key
-    uint8_t psk[NOISE_KEY_BYTES];
     struct key_grants *grants;
     struct store *store;
     struct service *service;
@@ -258,7 +257,7 @@ static int serve(struct daemon *daemon)
         .sock_front = daemon->sock_front,
         .grpc_front = daemon->grpc_front,
         .identity = daemon->identity,
-        .psk = daemon->psk_file != NULL ? daemon->psk_file->private_key : daemon->psk,
+        .psk = daemon->psk_file != NULL ? daemon->psk_file->private_key : NULL,
         .cluster = config->cluster,
         .name = config->name,
         .log = daemon->log,

@@ -192,11 +192,10 @@ static enum wire_status judge(const struct agent *agent, struct pending *p, char
 
 static enum handshake_state open_and_judge(struct agent *agent, struct pending *p)
 {
-    static const uint8_t no_psk[NOISE_KEY_BYTES];
     char text[WIRE_ATTACHED_BYTES] = "";
     enum handshake_state state =
         handshake_open(p->handshake, agent->slot, agent->identity,
-                       agent->psk != NULL ? agent->psk->private_key : no_psk);
+                       agent->psk != NULL ? agent->psk->private_key : NULL);
     if (state != HANDSHAKE_KNOWN) {
         return state;
     }

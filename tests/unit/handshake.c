@@ -249,7 +249,7 @@ static void calls_out_of_turn_fail(void **state)
     handshake_start(server, pair[1]);
     assert_int_equal(handshake_attached(server, WIRE_OK, &attached), HANDSHAKE_FAILED);
     handshake_start(server, pair[1]);
-    assert_int_equal(handshake_open(server, slot, &server_identity, no_psk), HANDSHAKE_FAILED);
+    assert_int_equal(handshake_open(server, slot, &server_identity, NULL), HANDSHAKE_FAILED);
     handshake_end(server);
     close(pair[0]);
     close(pair[1]);

@@ -22,7 +22,6 @@
 struct key_identity client_identity, server_identity;
 struct handshake_slot *slot;
 struct handshake *server;
-const uint8_t no_psk[NOISE_KEY_BYTES];
 
 static const struct script honest = {TO_SERVER, NEVER, NEVER, NEVER, 4096};
 
@@ -39,7 +38,6 @@ struct run run_new(void)
                                            .server = "one"};
     run.client.attach = (struct wire_attach){
         .instance = {1, 2, 3, 4}, .generation = 77, .lane = 5, .holder = "host 1 test"};
-    run.policy.psk = no_psk;
     return run;
 }
 

@@ -31,7 +31,7 @@ struct policy { // what the server's owner says
     enum wire_status verdict;
     const char *text;
     enum wire_status attached;
-    const uint8_t *psk;
+    const uint8_t *psk; // NULL: zeros
 };
 
 struct run {
@@ -58,7 +58,6 @@ struct run {
 extern struct key_identity client_identity, server_identity;
 extern struct handshake_slot *slot;
 extern struct handshake *server;
-extern const uint8_t no_psk[NOISE_KEY_BYTES];
 
 int rig_set_up(void **state); // cmocka's group set-up and tear-down
 int rig_tear_down(void **state);
