@@ -16,17 +16,16 @@ enum {
     HTTP2_SLOWEST_BYTES_PER_MS = 256, // that wins more time
 };
 
-struct http2_room { // of one connection; zeros but for fd in the beginning
+struct http2_room { // of one connection; zeros but for fd and limited in the beginning
     TAILQ_ENTRY(http2_room) link;
     int fd;
     bool limited; // its large messages wait for room
     bool called;  // it has a call that takes messages
-    bool in_line;
     uint8_t prefix[HTTP2_PREFIX_BYTES];
     unsigned have;
     uint32_t left;   // of the message that comes
     unsigned whole;  // messages that came and that nobody is done with
-    uint32_t wanted; // the message's, while it waits
+    uint32_t wanted; // the message's, while it waits: in line once it is called
     size_t held;     // of it, and of those before it that nobody has taken yet
     int64_t since;   // when it got room, or the one before it was done; CLOCK_MONOTONIC
     size_t came;     // of it since then

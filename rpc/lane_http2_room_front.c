@@ -64,7 +64,6 @@ static void grant_first(void)
     struct http2_room *room;
     while ((room = TAILQ_FIRST(&line)) != NULL && fits(room)) {
         TAILQ_REMOVE(&line, room, link);
-        room->in_line = false;
         grant(room);
         (void)setsockopt(room->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
     }
@@ -77,7 +76,6 @@ static void ask(struct http2_room *room)
         grant(room);
     } else {
         TAILQ_INSERT_TAIL(&line, room, link);
-        room->in_line = true;
     }
 }
 
@@ -130,13 +128,10 @@ bool http2_room_waits(const struct http2_room *room)
 
 void http2_room_called(struct http2_room *room)
 {
-    static const int one = 1;
     room->called = true;
     if (room->wanted > 0) {
-        ask(room);
-        if (room->wanted == 0) {
-            (void)setsockopt(room->fd, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
-        }
+        TAILQ_INSERT_TAIL(&line, room, link);
+        grant_first();
     }
 }
 
@@ -163,9 +158,8 @@ void http2_room_taken(struct http2_room *room, size_t bytes)
 
 void http2_room_leave(struct http2_room *room)
 {
-    if (room->in_line) {
+    if (room->called && room->wanted > 0) {
         TAILQ_REMOVE(&line, room, link);
-        room->in_line = false;
     }
     room->wanted = 0;
     room->limited = false; // what still comes is not read
