@@ -12,7 +12,6 @@
 
 enum {
     HTTP2_PREFIX_BYTES = 5,           // before each message: 0, and its length
-    HTTP2_HOLD_MS = 2000,             // how long a connection may keep room that others need
     HTTP2_SLOWEST_BYTES_PER_MS = 256, // that wins more time
 };
 

@@ -7,7 +7,7 @@
 // in the kernel's buffers, whose bounds are the system's; the sender is held back by TCP then.
 //
 // A message has its room until the service is done with it. Who has room and does not send, while others wait, is ended:
-// after HTTP2_HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them. As
+// after LIMIT_HOLD_MS, and longer the more has come. Short messages are not counted: one piece of reading holds them. As
 // long as a message of it is whole, a connection waits for a worker or for the service, not they for it; unless it is not
 // read because it does not take its answers: then it must take them as fast as a message must come.
 //
@@ -170,7 +170,7 @@ struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now)
 {
     room = room == NULL ? TAILQ_FIRST(&holders) : TAILQ_NEXT(room, link);
     for (; room != NULL && !TAILQ_EMPTY(&line); room = TAILQ_NEXT(room, link)) {
-        int64_t patience_ms = HTTP2_HOLD_MS + (int64_t)(room->came / HTTP2_SLOWEST_BYTES_PER_MS);
+        int64_t patience_ms = LIMIT_HOLD_MS + (int64_t)(room->came / HTTP2_SLOWEST_BYTES_PER_MS);
         if (now - room->since > patience_ms * DEADLINE_NS_PER_MS) {
             return room;
         }

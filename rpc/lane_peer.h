@@ -145,8 +145,8 @@ void lane_front_signals_block(sigset_t *before);
 // -errno.
 int lane_front_socket_setup(int fd);
 bool lane_front_socket_is_tcp(int fd);
-uint64_t
-lane_front_socket_taken(int fd); // bytes that the other end of TCP has, of all that were sent
+// Bytes that the other end of TCP has, of all that were sent.
+uint64_t lane_front_socket_taken(int fd);
 // Makes the last close() of the socket a reset that leaves nothing in the kernel: a peer that does
 // not read, or that still writes, would else keep its buffers there for a minute.
 void lane_front_socket_abort(int fd);

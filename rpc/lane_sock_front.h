@@ -15,7 +15,6 @@ enum {
     SOCK_TURN_BYTES = 1 << 20,                        // in and out, of one peer
     SOCK_BULK_BYTES = 64 << 10,       // a message of so many, with its answer, is bulk:
     SOCK_BULK_TURN_BYTES = 256 << 10, // its peer has shorter turns, after all others
-    SOCK_HOLD_MS = 2000, // how long a peer may let a payload buffer wait that others need
 };
 
 struct sock_front {

@@ -79,7 +79,7 @@ void sock_peer_granted(struct sock_peer *peer, uint8_t *buffer)
 bool sock_peer_overdue(const struct sock_peer *peer, int64_t now)
 {
     int64_t starved = peer->starved_ns + (peer->starved_at != 0 ? now - peer->starved_at : 0);
-    return starved > SOCK_HOLD_MS * INT64_C(1000000);
+    return starved > LIMIT_HOLD_MS * INT64_C(1000000);
 }
 
 static void chunk_drop(struct sock_peer *peer, struct sock_chunk *chunk)

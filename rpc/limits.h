@@ -49,6 +49,7 @@ enum {
     LIMIT_WATCHDOG_MS = 10,
     LIMIT_UNFINISHED_BYTES = 24 << 20, // gRPC lanes: of all messages on their way
     LIMIT_UNREAD_BYTES = 16 << 20,     // of all answers that wait for their clients to take them
+    LIMIT_HOLD_MS = 2000, // that a message may keep room, or a buffer, that others wait for
 
     // Time.
     LIMIT_CONNECT_MS = 5000,
