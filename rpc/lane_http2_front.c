@@ -170,14 +170,19 @@ void lane_http2_taken(struct grpc_peer *peer, size_t bytes)
     (void)pthread_mutex_unlock(&guards_lock);
 }
 
-// Whether TCP has not come to an end by the client, by itself, or by the network.
-static bool tcp_goes_on(int fd)
+// TCP_CLOSE: there is no connection any more.
+static int tcp_state(int fd)
 {
     struct tcp_info info = {0};
     socklen_t bytes = sizeof info;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
-           (info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_FIN_WAIT1 ||
-            info.tcpi_state == TCP_FIN_WAIT2);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 ? info.tcpi_state : TCP_CLOSE;
+}
+
+// Whether TCP has not come to an end by the client, by itself, or by the network.
+static bool tcp_goes_on(int fd)
+{
+    int state = tcp_state(fd);
+    return state == TCP_ESTABLISHED || state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2;
 }
 
 bool lane_http2_ended_here(struct grpc_peer *peer)
@@ -407,7 +412,8 @@ __attribute__((visibility("default"))) ssize_t recvmsg(int fd, struct msghdr *me
     bool guarded = atomic_load_explicit(&guards_used, memory_order_relaxed) > 0 &&
                    (flags & (MSG_ERRQUEUE | MSG_PEEK)) == 0;
     if (guarded && must_wait(fd)) {
-        errno = EAGAIN;
+        // A reset wakes gRPC once; no other edge would follow it.
+        errno = tcp_state(fd) == TCP_CLOSE ? ECONNRESET : EAGAIN;
         return -1;
     }
     ssize_t got = next_recvmsg(fd, message, flags);

@@ -7,11 +7,14 @@
 // the front's only worker: it stands at the gate then.
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 #include <grpc/grpc.h>
@@ -284,11 +287,43 @@ static void test_who_takes_its_answers_has_more_time(void **state)
     crowd_end(&crowd);
 }
 
+// Waits until the front has read all that came.
+static void await_taken(struct rig_client *client)
+{
+    static const struct timespec pause = {.tv_nsec = DEADLINE_NS_PER_MS};
+    struct grpc_peer *peer = (struct grpc_peer *)client->session.peer;
+    int unread = 1;
+    while (unread > 0) {
+        assert_int_equal(ioctl(peer->fd, SIOCINQ, &unread), 0);
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static void test_who_is_gone_leaves_the_line(void **state)
+{
+    static const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    static struct crowd crowd;
+    static struct raw_text text;
+    struct rig_client late;
+    (void)state;
+    crowd_start(&crowd);
+    raw_begin(&crowd.rig, &late, &text);
+    crowd_fill(&crowd);
+    put_begun(&text, RECORD_MESSAGE_MAX, 100);
+    assert_int_equal(raw_out(&late, &text), 0);
+    await_taken(&late);
+    assert_int_equal(setsockopt(late.fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)), 0);
+    rig_hang_up(&late);
+    assert_int_equal(rig_closed(&late), -ECONNRESET);
+    crowd_end(&crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_waits_for_a_worker_is_not_ended),
         cmocka_unit_test(test_a_short_message_counts_as_progress),
+        cmocka_unit_test(test_who_is_gone_leaves_the_line),
         cmocka_unit_test(test_who_takes_no_answers_is_ended),
         cmocka_unit_test(test_who_takes_its_answers_has_more_time),
     };
