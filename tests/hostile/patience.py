@@ -62,14 +62,17 @@ def process(stop):
 
 ROLES = dict(open=lambda: 0, create=create, close=lambda: library.dsm_close(session), idle=idle, stack=stack,
              writer=lambda: library.dsm_segment_open(session, b"patience", 1, ctypes.byref(segment)))
+pid = None
 error = library.dsm_open(None, ctypes.byref(session))
-if error == 0:
-    if len(sys.argv) > 3:
-        pid = process(sys.argv[3])
-        os.kill(pid, signal.SIGSTOP)
-    error = ROLES[role]()
+try:
+    if error == 0:
+        if len(sys.argv) > 3:
+            pid = process(sys.argv[3])
+            os.kill(pid, signal.SIGSTOP)
+        error = ROLES[role]()
+finally:
+    if pid is not None:
+        os.kill(pid, signal.SIGCONT)
 library.dsm_error.restype = ctypes.POINTER(Detail)
 print(library.dsm_error().contents.text.decode() if error else "done", flush=True)
-if len(sys.argv) > 3:
-    os.kill(pid, signal.SIGCONT)
 os._exit(error != 0)
