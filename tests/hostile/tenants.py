@@ -119,7 +119,7 @@ def a_round(good, pids):
 good = Good(world)
 rounds = 5 if most else 1
 seconds /= rounds
-statuses, alone, beside, highest = [], [], [], 0
+statuses, alone, beside = [], [], []
 for number in range(rounds):  # in turn, so that what else goes on here meets both
     alone.append(a_round(good, [burn(time.monotonic() + seconds) for _ in range(PROCESSES)]))
     beside.append(a_round(good, [child(number * PROCESSES + one, good.id) for one in range(PROCESSES)]))
