@@ -9,7 +9,8 @@
 //
 // One message is received at a time: the next receive is asked for when the service has answered
 // and the peer's answers are below their limit, so HTTP/2's own flow control holds back a client
-// that does not read. When the answers of all are at their bound (lane_unread_front.c), a message waits with the watchdog. One answer is sent at a time; its buffer lives until the tag of the send
+// that does not read. When the answers of all are at their bound (lane_unread_front.c), a message
+// waits with the watchdog. One answer is sent at a time; its buffer lives until the tag of the send
 // comes back.
 //
 // Threads: any worker may bring any tag, so what the tags share stands under the peer's lock.

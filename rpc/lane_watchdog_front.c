@@ -15,9 +15,9 @@
 // at that moment, every tick also looks at some of all peers, in turn, as long as there was
 // traffic in the last second.
 //
-// It also ends who keeps others from the room for messages (lane_http2_room_front.c), and peers that have no call, whose
-// connection went away or that were shut: gRPC tells nobody of those. And it has the messages that wait for room for
-// their answers (lane_unread_front.c).
+// It also ends who keeps others from the room for messages (lane_http2_room_front.c), and peers
+// that have no call, whose connection went away or that were shut: gRPC tells nobody of those. And
+// it has the messages that wait for room for their answers (lane_unread_front.c).
 //
 // Locks: the front's. Peers leave the front's list and the epoll set under it; events name a peer
 // by descriptor and serial number, so one that is gone is not found.
