@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A fault, from the handler's side and from the worker's. The handler settles at once what needs no I/O: a page that is in but
-// closed, the first store into a clean page, the first touch of a page without contents while memory is free. Anything else
-// it puts into the queue, once for a page however many threads want it, and sleeps on the page's own word with the thread's own
-// signal mask; it holds nothing meanwhile, so a signal handler may leave from here by siglongjmp.
+// closed, the first store into a clean page, the first touch of a page without contents while memory is free; a page that is
+// absent it fetches itself where a lane is free (direct.c). Anything else it puts into the queue, once for a page however many
+// threads want it, and sleeps on the page's own word with the thread's own signal mask; it holds nothing meanwhile, so a
+// signal handler may leave from here by siglongjmp.
 //
-// A worker takes the request, asks the policy for neighbours, and runs the swap-in. pager_serve() is handler-safe like
-// everything here: later the faulting thread runs it itself.
+// A worker takes the request, asks the policy for neighbours, and runs the swap-in.
 #include <errno.h>
 #include <limits.h>
 #include <sys/syscall.h>
