@@ -318,7 +318,7 @@ def unfinished(world):
         lane.socket.settimeout(10)
         try:
             lane.say_long(lane.sending.seal(header(WRITE, length=run, count=256, version=1, map=full_map(256)))
-                          + bytes(run * 7 // 8), missing=run // 8)
+                          + bytes(run * 3 // 4), missing=run // 4)
         except (TimeoutError, Ended):
             pass
 
