@@ -42,7 +42,7 @@ static int run_round(struct scan_run *run, struct failure *failure)
     double rate = pass(run);
     dsm_stats(run->target.session, &after);
     double requests = (double)(after.read_requests - before.read_requests);
-    double pages = (double)(after.swap_in_reads - before.swap_in_reads);
+    double pages = (double)(after.bytes_read - before.bytes_read) / (double)run->target.page_bytes;
     return perf_bulk_add(&run->bulk, rate, limit, pages / requests, failure);
 }
 

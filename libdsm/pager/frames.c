@@ -199,7 +199,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
 {
     INVARIANT(lock_held(&pager->lock));
     while (claims->credit < bytes) {
-        if (frames_free(pager) >= bytes - claims->credit) {
+        if (frames_free(pager) >= bytes - claims->credit + claims->kept) {
             pager->resident_bytes += bytes - claims->credit;
             claims->credit = bytes;
             break;

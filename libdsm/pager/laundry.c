@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The laundry: keeps some memory free, so that a fault finds it at once. Between two water marks it goes through the queues of
-// replacement in batches: what is open gets its second chance, what is closed and clean is taken away in runs, what is
-// closed and dirty is cleaned in runs, and then taken.
+// The laundry: keeps some memory free, so that a fault finds it at once. Woken when less than the lower water mark is free, or
+// when a prefetch took some, it goes through the queues of replacement in batches until the higher one is reached: what is
+// open gets its second chance, what is closed and clean is taken away in runs, what is closed and dirty is cleaned in runs,
+// and then taken.
 //
 // It starts nothing while the server is away, for a store into a page that is being written waits. What it cannot write
 // stays dirty; the segment remembers the first such page for the program's next clean or close.
@@ -29,6 +30,16 @@ void laundry_wake(struct pager *pager)
     }
     (void)atomic_fetch_add(&pager->laundry_word, 1);
     sync_wake(&pager->laundry_word, 1);
+}
+
+void laundry_make_good(struct pager *pager)
+{
+    lock_acquire(&pager->lock);
+    bool less = frames_free(pager) < pager->high_water;
+    lock_release(&pager->lock);
+    if (less) {
+        laundry_wake(pager);
+    }
 }
 
 static bool enough(const struct pager *pager, const struct batch *batch)
@@ -246,16 +257,14 @@ void *laundry_run(void *argument)
     while (atomic_load(&pager->stopping) == 0) {
         uint32_t seen = atomic_load(&pager->laundry_word);
         int64_t until = SYNC_FOR_EVER;
-        if (below(pager, pager->low_water)) {
-            while (atomic_load(&pager->stopping) == 0 && below(pager, pager->high_water)) {
-                if (!backing_up(pager->backing, BACKING_BULK) || !pass(pager, &batch)) {
-                    until = sync_after_ms(PAUSE_MS);
-                    break;
-                }
+        while (atomic_load(&pager->stopping) == 0 && below(pager, pager->high_water)) {
+            if (!backing_up(pager->backing, BACKING_BULK) || !pass(pager, &batch)) {
+                until = sync_after_ms(PAUSE_MS);
+                break;
             }
         }
         atomic_store(&pager->laundry_idle, 1);
-        if (!below(pager, pager->low_water) || until != SYNC_FOR_EVER) {
+        if (!below(pager, pager->high_water) || until != SYNC_FOR_EVER) {
             (void)sync_wait(&pager->laundry_word, seen, until);
         }
         atomic_store(&pager->laundry_idle, 0);

@@ -186,6 +186,7 @@ struct claims { // of one swap-in: victims taken from their pages, not yet punch
     struct victim victims[PAGER_BATCH];
     uint32_t count;
     uint64_t credit;                            // bytes that they gave and that no page has yet
+    uint64_t kept;                              // free bytes that are for others: rather a victim's
     struct victim failed[PAGER_FAILED_VICTIMS]; // dirty ones that could not be written
     uint32_t failed_count;
     int failed_error; // of the last of them
@@ -404,6 +405,7 @@ void prefetch_run(struct pager *pager, struct call *call);
 struct call *call_try(struct pager *pager, uint32_t owner); // a free record, or NULL
 void call_queue(struct pager *pager, struct call *call);
 void call_free(struct pager *pager, struct call *call);
+struct call *call_next_ahead(struct pager *pager); // the next prefetch that is queued, or NULL
 int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
                 struct backing *backing);
 void pager_stop(struct pager *pager); // no thread may be in a fault
@@ -414,6 +416,8 @@ int pager_call(struct pager *pager,
                struct call *call); // runs it on a worker; copies the result back
 void *laundry_run(void *pager);
 void laundry_wake(struct pager *pager);
+// Frames were taken ahead of any need, and the next window needs as many.
+void laundry_make_good(struct pager *pager);
 
 // ---- segments.c ----
 int pager_attach(struct pager *pager, struct segment *segment, void *base);

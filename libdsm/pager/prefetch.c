@@ -4,11 +4,15 @@
 // being used up, or because the program said which page comes next. The policy (read_ahead.c) says which; here they are
 // fetched, and watched.
 //
-// They take free frames, never a page's, while the laundry keeps some free. Those that the policy does not trust to be
-// used stay closed: the first touch is a soft fault, which counts, opens the next ones with it, and starts the next
-// window in time. One that leaves memory untouched was fetched for nothing; that is counted, too, and told to the policy.
+// They take free frames while the laundry keeps some free, and never a page's, but for a walk that is trusted: its next window
+// will be touched, and must not break off for want of a frame that a fault would take a little later. Those that the
+// policy does not trust to be used stay closed: the first touch is a soft fault, which counts, opens the next ones with it,
+// and starts the next window in time. One that leaves memory untouched was fetched for nothing; that is counted, too, and
+// told to the policy.
 //
-// Pages side by side are one run. Of a stride, each is a request of its own, all sent before the first answer is taken.
+// A window is asked for in parts, and between two answers the worker looks whether there is another window to be asked for.
+// So the server has something to seal for as long as the walk goes on: to ask for a window only when the one before it is
+// in leaves it idle for a third of the time. Of a stride, each page is a request of its own.
 #include "libdsm/pager/pager.h"
 #include "libdsm/pager/swap_run.h"
 #include "libdsm/stat/probes.h"
@@ -133,77 +137,172 @@ void prefetch_start(struct swap *swap)
     }
 }
 
+enum { PART_BYTES = 256 << 10, FLIGHT_BYTES = LIMIT_RUN_BYTES, FLIGHT_RUNS = 32 };
+
+struct window {        // the pages of one call
+    struct call *call; // NULL: none
+    struct swap swap;
+    uint64_t page, left; // what is still to be asked for
+    int64_t stride;
+    uint32_t under_way; // runs
+};
+struct flight {
+    struct pager *pager;
+    struct backing_lane *lane;
+    struct window windows[2]; // that whose answers come, and the one after it
+    uint32_t oldest;
+    struct flight_run {
+        struct window *window;
+        struct backing_run run;
+    } runs[FLIGHT_RUNS]; // a ring: those under way
+    uint32_t first, count;
+    uint64_t bytes;
+};
+
 static bool on_backing(const struct segment *segment, uint64_t page)
 {
     return page < segment->table.pages &&
            page_state(&segment->table, page_at(&segment->table, page)) == PAGE_BACKING;
 }
 
-// One run of what lies side by side, so many from the page on as are not in and as there is room for.
-static void fetch_run(struct swap *s, uint64_t page, int64_t stride, uint64_t most)
+static void begin(struct flight *f, struct window *w, struct call *call)
 {
-    struct pager *pager = s->pager;
-    lock_acquire(&pager->lock);
-    uint64_t room = frames_free(pager);
-    room = room > pager->low_water ? (room - pager->low_water) / s->segment->page_bytes : 0;
-    uint64_t n = 0;
-    while (n < most && n < room && on_backing(s->segment, page + (uint64_t)stride * n)) {
-        n++;
-    }
-    lock_release(&pager->lock);
-    s->page = stride > 0 || n == 0 ? page : page - (n - 1);
-    s->end = s->page + n;
-    (void)pager_swap_in(s); // an error is met again by whoever wants the page
-}
-
-// Pages that do not: all requests leave before the first answer is taken.
-static void fetch_apart(struct swap *s)
-{
-    struct backing_run runs[READ_AHEAD_STRIDED_MOST];
-    uint32_t sent = 0;
-    s->lane = backing_take(s->pager->backing, s->class, s->deadline);
-    for (uint32_t i = 0; s->lane != NULL && i < s->plan.count && sent < READ_AHEAD_STRIDED_MOST;
-         i++) {
-        s->page = s->plan.page + (uint64_t)s->plan.stride * i;
-        if (s->page < s->segment->table.pages && swap_check_out(s)) {
-            const struct backing_run one = {.page = s->page, .count = 1, .hint = WIRE_NO_HINT};
-            struct backing_run *run = &runs[sent++];
-            (void)backing_break(&s->segment->placement, &one, run);
-            backing_read_send(backing_lane_to(s->lane, run->store), run, s->deadline);
-            swap_tell_request(s, run);
-        }
-    }
-    for (uint32_t i = 0; i < sent; i++) {
-        swap_take_in(s, &runs[i], runs[i].page + 1);
-    }
-    swap_let_go(s);
-}
-
-void prefetch_run(struct pager *pager, struct call *call)
-{
-    struct segment *segment = call->segment;
-    struct swap swap = {
-        .pager = pager,
-        .segment = segment,
-        .page = call->page,
+    bool hint = call->plan.count == 0; // one run, no more
+    w->call = call;
+    w->page = hint ? call->page : call->plan.page;
+    w->left = f->lane == NULL ? 0 : hint ? pager_run_pages(call->segment) : call->plan.count;
+    w->stride = hint ? 1 : call->plan.stride;
+    w->under_way = 0;
+    w->swap = (struct swap){
+        .pager = f->pager,
+        .segment = call->segment,
         .plan = call->plan,
         .next_page = DSM_NO_PAGE,
         .demand = DSM_NO_PAGE,
         .prefetch = true,
-        .stat = &pager->unseen,
+        .stat = &f->pager->unseen,
+        .claims.kept = f->pager->low_water,
+        .lane = f->lane,
+        .keep_lane = true,
         .class = BACKING_BULK,
         .deadline = sync_after_ms(LIMIT_RPC_MS),
     };
-    uint64_t most = pager_run_pages(segment);
-    if (call->plan.count == 0) {
-        fetch_run(&swap, call->page, 1, most); // one run, no more
-    } else if (call->plan.stride == 1 || call->plan.stride == -1) {
-        fetch_run(&swap, call->page, call->plan.stride, smaller(most, call->plan.count));
-    } else {
-        fetch_apart(&swap);
+}
+
+static void end(struct flight *f, struct window *w)
+{
+    swap_let_go(&w->swap);
+    lock_acquire(&f->pager->lock);
+    pager_leave(w->swap.segment);
+    lock_release(&f->pager->lock);
+    call_free(f->pager, w->call);
+    w->call = NULL;
+}
+
+// The window whose turn it is to be asked for. NULL: all that is wanted is on its way.
+static struct window *window_to_ask(struct flight *f)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct window *w = &f->windows[(f->oldest + i) % 2];
+        struct call *call = w->call == NULL ? call_next_ahead(f->pager) : NULL;
+        if (call != NULL) {
+            begin(f, w, call);
+        }
+        if (w->call == NULL || w->left > 0) {
+            return w->call == NULL ? NULL : w;
+        }
     }
-    lock_acquire(&pager->lock);
-    pager_leave(segment);
-    lock_release(&pager->lock);
-    call_free(pager, call);
+    return NULL;
+}
+
+static void send(struct flight *f, struct window *w, uint64_t page, uint32_t count)
+{
+    struct swap *s = &w->swap;
+    struct backing_run runs[LIMIT_RUN_PIECES];
+    const struct backing_run whole = {.page = page, .count = count, .hint = WIRE_NO_HINT};
+    uint32_t n = backing_break(&s->segment->placement, &whole, runs);
+    for (uint32_t i = 0; i < n; i++) {
+        struct flight_run *to = &f->runs[(f->first + f->count++) % FLIGHT_RUNS];
+        *to = (struct flight_run){w, runs[i]};
+        backing_read_send(backing_lane_to(f->lane, to->run.store), &to->run, s->deadline);
+        swap_tell_request(s, &to->run);
+    }
+    w->under_way += n;
+    f->bytes += (uint64_t)count * s->segment->page_bytes;
+    frames_discard(f->pager, &s->claims);
+    laundry_make_good(f->pager);
+}
+
+// What others have brought in, or are about to.
+static void pass_over(struct window *w)
+{
+    const struct segment *segment = w->swap.segment;
+    lock_acquire(&segment->pager->lock);
+    while (w->left > 0 && !on_backing(segment, w->page)) {
+        w->page += (uint64_t)w->stride;
+        w->left--;
+    }
+    lock_release(&segment->pager->lock);
+}
+
+// Pages that lie side by side are one run.
+static void ask(struct flight *f, struct window *w)
+{
+    if (w->call->plan.count > 0) {
+        pass_over(w);
+    }
+    bool apart = w->stride != 1 && w->stride != -1;
+    uint64_t part = apart ? 1 : PART_BYTES / w->swap.segment->page_bytes;
+    part = smaller(part < 1 ? 1 : part, f->pager->options.swap_buffer_pages);
+    part = smaller(part, w->left);
+    uint32_t n = swap_check_out(&w->swap, w->page, w->stride, (uint32_t)part);
+    if (n > 0) {
+        send(f, w, w->stride > 0 ? w->page : w->page - (n - 1), n);
+    }
+    bool ends = n == 0 || (n < part && w->call->plan.count == 0);
+    w->page += (uint64_t)w->stride * n;
+    w->left = ends ? 0 : w->left - n;
+}
+
+static void take_in(struct flight *f)
+{
+    struct flight_run *oldest = &f->runs[f->first];
+    struct window *w = oldest->window;
+    f->bytes -= (uint64_t)oldest->run.count * w->swap.segment->page_bytes;
+    swap_take_in(&w->swap, &oldest->run, oldest->run.page + oldest->run.count);
+    f->first = (f->first + 1) % FLIGHT_RUNS;
+    f->count--;
+    w->under_way--;
+}
+
+static bool may_ask(const struct flight *f)
+{
+    return f->count < 2 || (f->bytes < FLIGHT_BYTES && f->count + LIMIT_RUN_PIECES <= FLIGHT_RUNS);
+}
+
+void prefetch_run(struct pager *pager, struct call *call)
+{
+    struct flight f = {
+        .pager = pager,
+        .lane = backing_take(pager->backing, BACKING_BULK, sync_after_ms(LIMIT_RPC_MS)),
+    };
+    begin(&f, &f.windows[0], call);
+    while (f.windows[f.oldest].call != NULL) {
+        struct window *w;
+        while (may_ask(&f) && (w = window_to_ask(&f)) != NULL) {
+            ask(&f, w);
+        }
+        w = &f.windows[f.oldest];
+        if (w->under_way > 0) {
+            take_in(&f);
+        }
+        if (w->under_way == 0 && w->left == 0) {
+            end(&f, w);
+            f.oldest = (f.oldest + 1) % 2;
+            (void)window_to_ask(&f);
+        }
+    }
+    if (f.lane != NULL) {
+        backing_give(f.lane);
+    }
 }

@@ -117,15 +117,16 @@ static bool optional(const struct swap *s)
     return s->prefetch || (s->fault && s->page != s->demand);
 }
 
-// While the laundry keeps some frames free, nothing else is taken for such a page.
+// While the laundry keeps some frames free, nothing else is taken for such a page; but the window of a walk that is trusted
+// will be touched, and takes what a fault would take a little later.
 static bool room_to_spare(const struct swap *s)
 {
-    if (!s->prefetch && !(optional(s) && s->pager->options.laundry)) {
+    bool laundry = s->pager->options.laundry;
+    if (s->prefetch ? laundry && s->plan.open > 0 : !optional(s) || !laundry) {
         return true;
     }
-    uint64_t kept = s->prefetch ? s->pager->low_water : 0;
     return s->claims.credit >= s->segment->page_bytes ||
-           frames_free(s->pager) >= s->segment->page_bytes + kept;
+           frames_free(s->pager) >= s->segment->page_bytes + s->claims.kept;
 }
 
 // no_wait: the victim's write and the read leave together, so its frame must do, and the write be likely to succeed: else the
@@ -232,12 +233,19 @@ static struct step consider(struct swap *s)
     }
 }
 
-bool swap_check_out(struct swap *s)
+uint32_t swap_check_out(struct swap *s, uint64_t page, int64_t stride, uint32_t most)
 {
+    uint32_t n = 0;
     lock_acquire(&s->pager->lock);
-    struct step step = consider(s);
+    for (s->page = page; n < most && s->page < s->segment->table.pages && !s->segment->frozen;
+         n++) {
+        if (consider(s).outcome != IN_READ) {
+            break;
+        }
+        s->page += (uint64_t)stride;
+    }
     lock_release(&s->pager->lock);
-    return step.outcome == IN_READ;
+    return n;
 }
 
 // ---- what follows from it; not under the lock ----

@@ -12,8 +12,8 @@ enum { DIRECT_REST_PAGES = 16 }; // of a run: more are left to another thread
 int swap_pin(struct swap *s, struct page_entry *entry);
 void swap_undo_pins(struct swap *s); // of the pages before the one in hand
 enum trap_access swap_access(const struct swap *s, uint64_t page);
-// For a prefetch, with a lane in hand: checks out the page in hand. False: it is in, or not to be had for nothing.
-bool swap_check_out(struct swap *s);
+// For a prefetch, with a lane in hand: checks out pages from this one on, until one is in, or not to be had for nothing. How many.
+uint32_t swap_check_out(struct swap *s, uint64_t page, int64_t stride, uint32_t most);
 void swap_tell_request(const struct swap *s, const struct backing_run *run); // it was sent
 // Its answer; the pages that do not come, up to `end`, are given back.
 void swap_take_in(struct swap *s, struct backing_run *run, uint64_t end);

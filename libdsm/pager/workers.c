@@ -150,6 +150,11 @@ static struct call *next_call(struct pager *pager, uint32_t state)
     return NULL;
 }
 
+struct call *call_next_ahead(struct pager *pager)
+{
+    return atomic_load(&pager->stopping) == 0 ? next_call(pager, CALL_QUEUED_AHEAD) : NULL;
+}
+
 static void run_call(struct pager *pager, struct call *call)
 {
     if (call->kind == CALL_SWAP_IN) {

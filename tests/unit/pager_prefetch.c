@@ -173,6 +173,17 @@ static void a_long_walk_with_the_laundry(void **state)
     rig_stop();
 }
 
+// A window larger than what the laundry keeps free is not cut short, or each one would end in a fault.
+static void a_walk_does_not_break_off_where_memory_is_full(void **state)
+{
+    (void)state;
+    start(CACHE, false, true);
+    walk(0, 1, PAGES);
+    assert_in_range(GET(faults_read), 2, 8);
+    assert_in_range(GET(victims), PAGES - CACHE - CACHE / 8, PAGES);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -185,6 +196,7 @@ int main(void)
         TEST(unused_pages_go_and_shrink_the_window),
         TEST(stores_and_calls_are_touches),
         TEST(a_long_walk_with_the_laundry),
+        TEST(a_walk_does_not_break_off_where_memory_is_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
