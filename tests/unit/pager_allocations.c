@@ -56,8 +56,13 @@ static void counted_work(void)
     error |= pager_unpin(&rig.segments[0], 30, 20);
     error |= pager_age(&rig.segments[0], 0, 50);
     error |= rig_swap_in(100, 30, 0);
-    rig.fail_read = 210;
-    error |= rig_swap_in(200, 20, 0) + EIO;
+    rig_settle(); // what comes ahead is in
+    uint64_t absent = 0;
+    while (rig_state(absent) != PAGE_BACKING) {
+        absent++;
+    }
+    rig.fail_read = absent;
+    error |= rig_swap_in(absent, 1, 0) + EIO;
     atomic_store(&counting, false);
     assert_int_equal(error, 0);
 }
