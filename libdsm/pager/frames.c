@@ -26,6 +26,23 @@ uint64_t frames_free(const struct pager *pager)
     return pager->options.cache_bytes - pager->resident_bytes;
 }
 
+static bool enough_is_left(const struct pager *pager, uint64_t in_bytes, uint64_t mark)
+{
+    uint64_t absent = pager->attached_bytes > in_bytes ? pager->attached_bytes - in_bytes : 0;
+    return pager->options.cache_bytes - in_bytes >= (absent < mark ? absent : mark);
+}
+
+bool frames_enough(const struct pager *pager, uint64_t promised, uint64_t mark)
+{
+    return enough_is_left(pager, pager->resident_bytes - promised, mark);
+}
+
+bool frames_spare(const struct pager *pager, uint64_t bytes, uint64_t kept)
+{
+    return frames_free(pager) >= bytes &&
+           enough_is_left(pager, pager->resident_bytes + bytes, kept);
+}
+
 static uint32_t now_ms(void)
 {
     return (uint32_t)(sync_now() / 1000000);
@@ -199,7 +216,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
 {
     INVARIANT(lock_held(&pager->lock));
     while (claims->credit < bytes) {
-        if (frames_free(pager) >= bytes - claims->credit + claims->kept) {
+        if (frames_spare(pager, bytes - claims->credit, claims->kept)) {
             pager->resident_bytes += bytes - claims->credit;
             claims->credit = bytes;
             break;
@@ -225,7 +242,7 @@ enum claim frames_claim(struct pager *pager, struct claims *claims, uint64_t byt
         }
     }
     claims->credit -= bytes;
-    if (frames_free(pager) < pager->low_water) {
+    if (!frames_enough(pager, 0, pager->low_water)) {
         laundry_wake(pager);
     }
     if (pager->resident_bytes > STAT_GET(pager->stat, resident_peak_bytes)) {

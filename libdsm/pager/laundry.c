@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The laundry: keeps some memory free, so that a fault finds it at once. Woken when less than the lower water mark is free, or
+// The laundry: keeps some memory free, so that a fault finds it at once; never more than all pages that are not in would need. Woken when less than the lower water mark is free, or
 // when a prefetch took some, it goes through the queues of replacement in batches until the higher one is reached: what is
 // open gets its second chance, what is closed and clean is taken away in runs, what is closed and dirty is cleaned in runs,
 // and then taken.
@@ -35,7 +35,7 @@ void laundry_wake(struct pager *pager)
 void laundry_make_good(struct pager *pager)
 {
     lock_acquire(&pager->lock);
-    bool less = frames_free(pager) < pager->high_water;
+    bool less = !frames_enough(pager, 0, pager->high_water);
     lock_release(&pager->lock);
     if (less) {
         laundry_wake(pager);
@@ -44,7 +44,7 @@ void laundry_make_good(struct pager *pager)
 
 static bool enough(const struct pager *pager, const struct batch *batch)
 {
-    return frames_free(pager) + batch->clean.credit >= pager->high_water;
+    return frames_enough(pager, batch->clean.credit, pager->high_water);
 }
 
 struct round {
@@ -242,10 +242,10 @@ static bool pass(struct pager *pager, struct batch *batch)
     return well && batch->freed + batch->cleaned > 0; // else whoever has them is at work
 }
 
-static bool below(struct pager *pager, uint64_t mark)
+static bool wanted(struct pager *pager)
 {
     lock_acquire(&pager->lock);
-    bool is = frames_free(pager) < mark;
+    bool is = !frames_enough(pager, 0, pager->high_water);
     lock_release(&pager->lock);
     return is;
 }
@@ -257,14 +257,14 @@ void *laundry_run(void *argument)
     while (atomic_load(&pager->stopping) == 0) {
         uint32_t seen = atomic_load(&pager->laundry_word);
         int64_t until = SYNC_FOR_EVER;
-        while (atomic_load(&pager->stopping) == 0 && below(pager, pager->high_water)) {
+        while (atomic_load(&pager->stopping) == 0 && wanted(pager)) {
             if (!backing_up(pager->backing, BACKING_BULK) || !pass(pager, &batch)) {
                 until = sync_after_ms(PAUSE_MS);
                 break;
             }
         }
         atomic_store(&pager->laundry_idle, 1);
-        if (!below(pager, pager->high_water) || until != SYNC_FOR_EVER) {
+        if (!wanted(pager) || until != SYNC_FOR_EVER) {
             (void)sync_wait(&pager->laundry_word, seen, until);
         }
         atomic_store(&pager->laundry_idle, 0);

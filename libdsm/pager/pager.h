@@ -120,6 +120,7 @@ struct pager {
     struct backing *backing;
     struct replacement replacement; // (L)
     uint64_t resident_bytes;        // (L) frames in use or promised
+    uint64_t attached_bytes;        // (L) of all segments
     uint64_t pinned_bytes;          // (L)
     uint64_t open_pages;            // (L) that the program may touch without a trap
     uint64_t edges;                 // (L) places where protection changes, if they cost mappings
@@ -209,6 +210,10 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment,
                       uint64_t page);                            // (L)
 bool frames_needs_write(struct segment *segment, uint64_t page); // (L) before it goes; looks
 uint64_t frames_free(const struct pager *pager);                 // (L) bytes
+// (L) The mark's bytes are free, or what all pages that are not in need: where all fit, none has to go. promised: they will be free, too.
+bool frames_enough(const struct pager *pager, uint64_t promised, uint64_t mark);
+// (L) So many bytes are free, and enough is when they are taken.
+bool frames_spare(const struct pager *pager, uint64_t bytes, uint64_t kept);
 struct segment *frames_owner(const struct pager *pager, uint32_t frame);
 // (L) What replacement finds in a frame that may be taken: an open page is closed, with its neighbours.
 enum replacement_view frames_view(struct pager *pager, uint32_t frame);

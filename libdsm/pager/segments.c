@@ -24,6 +24,17 @@ static int publish(struct pager *pager, struct segment *segment)
     return -EMFILE;
 }
 
+static void count_attached(struct segment *segment, int sign)
+{
+    struct pager *pager = segment->pager;
+    uint64_t bytes = segment->backing.pages * segment->page_bytes;
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&pager->lock);
+    pager->attached_bytes += sign > 0 ? bytes : -bytes;
+    lock_release(&pager->lock);
+    sync_restore_signals(mask);
+}
+
 int pager_attach(struct pager *pager, struct segment *segment, void *base)
 {
     segment->pager = pager;
@@ -51,8 +62,10 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     }
     if (error != 0) {
         page_table_destroy(&segment->table);
+        return error;
     }
-    return error;
+    count_attached(segment, 1);
+    return 0;
 }
 
 // Takes one frame of the segment back, or says that it must be waited for. Under the lock. The caller gives its bytes back.
@@ -164,6 +177,7 @@ void pager_detach(struct segment *segment)
         (void)sync_wait(&pager->frames_word, atomic_load(&pager->frames_word), sync_after_ms(10));
     }
     segment->view.ops->detach(&segment->view);
+    count_attached(segment, -1);
     page_table_destroy(&segment->table);
     atomic_store(&pager->views[i].base, 0);
     atomic_store(&pager->views[i].segment, NULL);

@@ -126,7 +126,7 @@ static bool room_to_spare(const struct swap *s)
         return true;
     }
     return s->claims.credit >= s->segment->page_bytes ||
-           frames_free(s->pager) >= s->segment->page_bytes + s->claims.kept;
+           frames_spare(s->pager, s->segment->page_bytes, s->claims.kept);
 }
 
 // no_wait: the victim's write and the read leave together, so its frame must do, and the write be likely to succeed: else the

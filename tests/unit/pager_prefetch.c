@@ -184,6 +184,22 @@ static void a_walk_does_not_break_off_where_memory_is_full(void **state)
     rig_stop();
 }
 
+// The laundry keeps memory free for pages that may come. Where every page has its own, none has to go for that.
+static void where_all_fits_nothing_goes(void **state)
+{
+    (void)state;
+    start(PAGES, false, true);
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t page = 0; page < PAGES; page++) {
+            rig_expect_page(page, rig_first_stamp(page));
+        }
+        rig_settle();
+    }
+    assert_int_equal(GET(victims), 0);
+    assert_int_equal(GET(resident_bytes), (uint64_t)PAGES * RIG_PAGE);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -197,6 +213,7 @@ int main(void)
         TEST(stores_and_calls_are_touches),
         TEST(a_long_walk_with_the_laundry),
         TEST(a_walk_does_not_break_off_where_memory_is_full),
+        TEST(where_all_fits_nothing_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
