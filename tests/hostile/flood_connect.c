@@ -58,7 +58,8 @@ static void pour(const struct sockaddr_in *to, unsigned part, double seconds, do
     static const struct timespec pause = {.tv_nsec = PAUSE_NS};
     static int kept[KEPT];
     double began = now();
-    for (double passed = 0; passed < seconds; passed = now() - began) {
+    double passed = 0;
+    while (passed < seconds) {
         for (unsigned due = (unsigned)(rate * passed); done->tried < due; done->tried++) {
             int fd = begin(to, done->tried * POURERS + part);
             if (fd >= 0) {
@@ -70,6 +71,7 @@ static void pour(const struct sockaddr_in *to, unsigned part, double seconds, do
             }
         }
         (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
+        passed = now() - began;
     }
 }
 
