@@ -163,6 +163,9 @@ static int open_to_loads(const struct trap_view *view, uint64_t offset, uint64_t
     if (error == 0 && (from == TRAP_NONE || from == TRAP_ANY)) {
         error = open_frames(view, offset, bytes, false, MAPPED_KEEP);
     }
+    if (error != 0 && from == TRAP_NONE) { // as it was: who opens them to all does not ask again
+        (void)allow_stores(view, offset, bytes, true);
+    }
     return error;
 }
 
@@ -182,20 +185,11 @@ static int open_to_all(const struct trap_view *view, uint64_t offset, uint64_t b
     return error;
 }
 
-// As it should be: the kernel may have shut the pages, and a change that failed half-way may have left the mapping shut for stores.
-static int open_again(const struct trap_view *view, uint64_t offset, uint64_t bytes,
-                      enum trap_access access)
-{
-    int error = allow_stores(view, offset, bytes, access != TRAP_READ);
-    return error != 0 ? error
-                      : open_frames(view, offset, bytes, access == TRAP_READ_WRITE, MAPPED_KEEP);
-}
-
 static int tracking_protect(struct trap_view *view, uint64_t offset, uint64_t bytes,
                             enum trap_access from, enum trap_access to)
 {
     if (from == to && to != TRAP_NONE) {
-        return open_again(view, offset, bytes, to);
+        return open_frames(view, offset, bytes, to == TRAP_READ_WRITE, MAPPED_KEEP);
     }
     switch (to) {
     case TRAP_NONE:

@@ -291,10 +291,12 @@ static void test_who_takes_its_answers_has_more_time(void **state)
 static void await_taken(struct rig_client *client)
 {
     static const struct timespec pause = {.tv_nsec = DEADLINE_NS_PER_MS};
-    struct grpc_peer *peer = (struct grpc_peer *)client->session.peer;
+    pthread_mutex_lock(&client->session.rig->lock);
+    int fd = ((struct grpc_peer *)client->session.peer)->fd;
+    pthread_mutex_unlock(&client->session.rig->lock);
     int unread = 1;
     while (unread > 0) {
-        assert_int_equal(ioctl(peer->fd, SIOCINQ, &unread), 0);
+        assert_int_equal(ioctl(fd, SIOCINQ, &unread), 0);
         (void)nanosleep(&pause, NULL);
     }
 }
