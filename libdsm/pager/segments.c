@@ -42,6 +42,7 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     segment->backing.number = segment->number;
     segment->page_shift = (uint32_t)__builtin_ctz(segment->page_bytes);
     segment->laundry_error = 0;
+    segment->write_failed = false;
     placement_whole(&segment->placement, &segment->backing, segment->backing.pages);
     read_ahead_start(&segment->ahead);
     uint64_t highest = atomic_load(&segment->backing.acknowledged);

@@ -9,14 +9,19 @@
 
 enum { FRAMES = 4, PAGE = 8 };
 
-static void start(void)
+static void fill_with_changes(void)
 {
-    rig_start(&(struct rig_options){.cache_pages = FRAMES});
     for (uint64_t page = 0; page < FRAMES; page++) {
         rig_store(page, page + 100);
     }
     rig_age(0, FRAMES); // in this order
     rig_reset();
+}
+
+static void start(void)
+{
+    rig_start(&(struct rig_options){.cache_pages = FRAMES});
+    fill_with_changes();
 }
 
 static uint32_t queued(void)
@@ -139,6 +144,31 @@ static void a_server_that_refuses_writes(void **state)
     rig_stop();
 }
 
+// What a server refused is forgotten with it: attached again, the segment has its victims written
+// by the threads that need their memory.
+static void a_segment_that_is_attached_again(void **state)
+{
+    (void)state;
+    start();
+    struct segment *segment = &rig.segments[0];
+    const struct trap_ops *watched = segment->view.ops;
+    void *base = segment->view.base;
+    rig.refuse_writes = WIRE_NO_SPACE;
+    assert_int_not_equal(rig_clean(0, 1), 0);
+    rig_settle();
+    pager_detach(segment);
+    rig.refuse_writes = WIRE_OK;
+    assert_int_equal(pager_attach(&rig.pager, segment, base), 0);
+    segment->view.ops = watched;
+    fill_with_changes();
+    uint32_t before = queued();
+    (void)touch(NULL);
+    assert_int_equal(queued(), before);
+    rig_expect_io("W0+1 R8+1");
+    expect_all();
+    rig_check_failed();
+}
+
 // A page that is larger than its victim needs more than one: that takes a worker.
 static void pages_of_different_sizes(void **state)
 {
@@ -173,7 +203,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_thread_writes_its_victim_itself), TEST(a_late_answer_is_taken_by_the_lanes_thread),
         TEST(a_victim_that_cannot_be_written),   TEST(a_server_that_refuses_writes),
-        TEST(pages_of_different_sizes),
+        TEST(a_segment_that_is_attached_again),  TEST(pages_of_different_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
