@@ -351,7 +351,7 @@ static struct guard *guard_of_room(struct http2_room *room)
 static bool takes_answers_locked(struct guard *guard)
 {
     uint64_t taken = lane_front_socket_taken(guard->peer->fd);
-    bool takes = taken - guard->taken >= (uint64_t)LIMIT_HOLD_MS * HTTP2_SLOWEST_BYTES_PER_MS;
+    bool takes = taken - guard->taken >= (uint64_t)LIMIT_HOLD_MS * LANE_SLOWEST_BYTES_PER_MS;
     guard->taken = takes ? taken : guard->taken;
     return takes;
 }

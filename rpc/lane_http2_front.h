@@ -10,10 +10,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-enum {
-    HTTP2_PREFIX_BYTES = 5,           // before each message: 0, and its length
-    HTTP2_SLOWEST_BYTES_PER_MS = 256, // that wins more time
-};
+enum { HTTP2_PREFIX_BYTES = 5 }; // before each message: 0, and its length
 
 struct http2_room { // of one connection; zeros but for fd and limited in the beginning
     TAILQ_ENTRY(http2_room) link;

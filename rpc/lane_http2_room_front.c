@@ -170,7 +170,7 @@ struct http2_room *http2_room_overdue(struct http2_room *room, int64_t now)
 {
     room = room == NULL ? TAILQ_FIRST(&holders) : TAILQ_NEXT(room, link);
     for (; room != NULL && !TAILQ_EMPTY(&line); room = TAILQ_NEXT(room, link)) {
-        int64_t patience_ms = LIMIT_HOLD_MS + (int64_t)(room->came / HTTP2_SLOWEST_BYTES_PER_MS);
+        int64_t patience_ms = LIMIT_HOLD_MS + (int64_t)(room->came / LANE_SLOWEST_BYTES_PER_MS);
         if (now - room->since > patience_ms * DEADLINE_NS_PER_MS) {
             return room;
         }

@@ -21,6 +21,9 @@ enum {
     LANE_PAYLOAD_BUFFER_BYTES = LIMIT_RUN_BYTES + LIMIT_SEAL_BYTES,
     LANE_POOL_BUFFERS = 16,
     LANE_UNREAD_TICK_MS = 10, // how often a request that waits for room is looked at
+    // Who keeps others waiting wins more time with what it moves, a message or its answers, if that
+    // is no slower.
+    LANE_SLOWEST_BYTES_PER_MS = 256,
 };
 
 struct lane_peer_ops {

@@ -113,8 +113,8 @@ void sock_peer_end(struct sock_peer *peer, int reason)
     if (lane_peer_reason(&peer->head) != -ESHUTDOWN) {
         lane_front_socket_abort(peer->fd);
     }
+    lane_unread_leave(&peer->head); // asks TCP by fd, whose number is another peer's once closed
     close(peer->fd);
-    lane_unread_leave(&peer->head);
     lane_peer_clear(&peer->head);
     thread->front->service->closed(peer->head.user, lane_peer_reason(&peer->head));
     pthread_mutex_lock(&thread->lock); // after closed() nobody can shut it any more

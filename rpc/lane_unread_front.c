@@ -25,10 +25,7 @@
 
 #include "rpc/deadline.h"
 
-enum {
-    HOLD_MS = 200,
-    SLOWEST_BYTES_PER_MS = 256, // that wins more time
-};
+enum { HOLD_MS = 200 };
 
 TAILQ_HEAD(lane_peers, lane_peer);
 static pthread_mutex_t peers_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -77,7 +74,7 @@ static bool overdue_locked(struct lane_unread *unread, int64_t now)
         unread->since = now;
         unread->acked = acked;
     }
-    int64_t patience_ms = HOLD_MS + (int64_t)((acked - unread->acked) / SLOWEST_BYTES_PER_MS);
+    int64_t patience_ms = HOLD_MS + (int64_t)((acked - unread->acked) / LANE_SLOWEST_BYTES_PER_MS);
     return now - unread->since > patience_ms * DEADLINE_NS_PER_MS;
 }
 
