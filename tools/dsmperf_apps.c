@@ -26,8 +26,15 @@
 #include "tools/dsmperf_target.h"
 
 enum { APPS = 5, SHARES_MOST = 8, DATA_PART = 4, TEXTS = 4 };
-static const char *const names[APPS] = {"gups", "stream", "bfs", "pagerank", "sort"};
-static const bool gives_hints[APPS] = {[1] = true, [3] = true};
+static const struct {
+    const char *name;
+    const char *size, *amount; // options: of its data, and of its work
+    bool gives_hints;
+} programs[APPS] = {
+    {"gups", "--table", "--updates", false}, {"stream", "--array", "--rounds", true},
+    {"bfs", "--scale", "--roots", false},    {"pagerank", "--scale", "--iterations", true},
+    {"sort", "--array", "--threads", false},
+};
 
 struct share {
     double percent;
@@ -71,15 +78,12 @@ static void set_arguments(struct app *app, size_t which, uint64_t bytes)
     const unsigned long long values[APPS] = {1ULL << scale_of(bytes, 1), bytes / 3,
                                              scale_of(bytes, BFS_VERTEX),
                                              scale_of(bytes, RANK_VERTEX), bytes / 2};
-    static const char *const options[APPS] = {"--table", "--array", "--scale", "--scale",
-                                              "--array"};
-    static const char *const others[APPS] = {"--updates", "--rounds", "--roots", "--iterations",
-                                             "--threads"};
     const unsigned long long amounts[APPS] = {2 * values[0] / PERF_PAGE_BYTES, 2, 1, 2, 2};
     (void)snprintf(app->texts[0], sizeof(app->texts[0]), "%llu", values[which]);
     (void)snprintf(app->texts[1], sizeof(app->texts[1]), "%llu", amounts[which]);
-    const char *const all[] = {app->path,     "--json",      options[which],
-                               app->texts[0], others[which], app->texts[1]};
+    const char *const all[] = {
+        app->path,    "--json", programs[which].size, app->texts[0], programs[which].amount,
+        app->texts[1]};
     memcpy(app->arguments, all, sizeof(all));
 }
 
@@ -102,16 +106,17 @@ static int choose_apps(struct apps_run *run)
     size_t chosen = 0;
     for (size_t i = 0; i < APPS && result == 0; i++) {
         struct app *app = &run->apps[i];
-        if ((settings->apps != NULL && !listed(settings->apps, names[i])) ||
-            (settings->hints && !gives_hints[i])) {
+        const char *name = programs[i].name;
+        if ((settings->apps != NULL && !listed(settings->apps, name)) ||
+            (settings->hints && !programs[i].gives_hints)) {
             continue;
         }
-        app->name = names[i];
+        app->name = name;
         chosen++;
         if (settings->programs != NULL) {
-            (void)snprintf(app->path, sizeof(app->path), "%s/%s", settings->programs, names[i]);
+            (void)snprintf(app->path, sizeof(app->path), "%s/%s", settings->programs, name);
         } else {
-            result = perf_target_beside(names[i], app->path, sizeof(app->path));
+            result = perf_target_beside(name, app->path, sizeof(app->path));
         }
         set_arguments(app, i, settings->bytes / DATA_PART);
     }

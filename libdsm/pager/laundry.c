@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The laundry: keeps some memory free, so that a fault finds it at once; never more than all pages that are not in would need. Woken when less than the lower water mark is free, or
-// when a prefetch took some, it goes through the queues of replacement in batches until the higher one is reached: what is
-// open gets its second chance, what is closed and clean is taken away in runs, what is closed and dirty is cleaned in runs,
-// and then taken.
+// The laundry: a thread that keeps some memory free, so that a fault finds it at once; never more
+// than all pages that are not in would need.
 //
-// It starts nothing while the server is away, for a store into a page that is being written waits. What it cannot write
-// stays dirty; the segment remembers the first such page for the program's next clean or close.
+// Who takes memory wakes it: when less than the lower water mark is free, when a prefetch took
+// some, and when a swap-in had to write its victim itself or waits for a frame. It works in passes
+// until the higher mark is reached. A pass goes through the queues of replacement: look() gives
+// what is open its second chance and notes what is closed and dirty, collect() takes away in runs
+// what is closed and clean; then wash() cleans in runs what was noted, and take_washed() takes
+// that, too.
+//
+// It starts nothing while the server is away, for a store into a page that is being written waits.
+// What it cannot write stays dirty; remember() keeps the first such page in its segment, where the
+// program's next clean or close finds it.
 #include <errno.h>
 #include <limits.h>
 #include <string.h>

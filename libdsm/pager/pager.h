@@ -218,7 +218,7 @@ struct segment *frames_owner(const struct pager *pager, uint32_t frame);
 // (L) What replacement finds in a frame that may be taken: an open page is closed, with its neighbours.
 enum replacement_view frames_view(struct pager *pager, uint32_t frame);
 
-// ---- swap_in.c ----
+// ---- a run of writes: of a clean, of the laundry, or of a swap-in's victim (clean.c) ----
 struct clean_run { // pages side by side that are written, or are to be
     struct segment *segment;
     struct backing_lane *lane;
@@ -233,6 +233,8 @@ struct clean_run { // pages side by side that are written, or are to be
     int error;
     uint64_t failed_page;
 };
+
+// ---- swap_in.c ----
 struct swap {
     struct pager *pager;
     struct segment *segment;

@@ -111,20 +111,24 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
     return IN_ALREADY;
 }
 
-// Nobody waits for this page: it comes only if that costs no other one anything.
+// Nobody waits for this page: it does not come where that takes a wait or a write.
 static bool optional(const struct swap *s)
 {
     return s->prefetch || (s->fault && s->page != s->demand);
 }
 
-// While the laundry keeps some frames free, nothing else is taken for such a page; but the window of a walk that is trusted
-// will be touched, and takes what a fault would take a little later.
-static bool room_to_spare(const struct swap *s)
+// Whether clean pages may leave memory for the one in hand. A page that a thread waits for: always;
+// one beside it: where no laundry keeps frames free for such. A prefetch: in a walk that is trusted,
+// which would break off until a fault takes the same, and if the laundry makes that good.
+static bool may_drive_out(const struct swap *s)
 {
     bool laundry = s->pager->options.laundry;
-    if (s->prefetch ? laundry && s->plan.open > 0 : !optional(s) || !laundry) {
-        return true;
-    }
+    return s->prefetch ? laundry && s->plan.open > 0 : !optional(s) || !laundry;
+}
+
+// Memory for the page in hand without driving any out.
+static bool room_to_spare(const struct swap *s)
+{
     return s->claims.credit >= s->segment->page_bytes ||
            frames_spare(s->pager, s->segment->page_bytes, s->claims.kept);
 }
@@ -156,7 +160,7 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         step.outcome = s->no_wait ? IN_NO_IO : IN_NEED_LANE;
         return step;
     }
-    if (!room_to_spare(s)) {
+    if (!may_drive_out(s) && !room_to_spare(s)) {
         step.outcome = IN_FAR_ENOUGH;
         return step;
     }

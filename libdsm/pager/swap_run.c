@@ -74,16 +74,16 @@ enum trap_access swap_access(const struct swap *s, uint64_t page)
                                                                              : TRAP_READ;
 }
 
-// Nobody touched it yet. It stays closed, so that the first touch is seen, unless the walk is trusted so far, or
-// somebody waits for it by now. The marker stays closed for them, too: without its touch the next window would not come.
+// Nobody touched it yet. It stays closed, so that the first touch is seen, unless the walk is
+// trusted so far, or somebody waits for it by now. The marker stays closed for them, too: without
+// its touch the next window would not come.
 static uint32_t came_ahead(struct swap *s, uint64_t page)
 {
     const struct read_ahead_plan *plan = &s->plan;
-    int64_t n = (int64_t)(page - plan->page) / plan->stride;
+    uint64_t n = (uint64_t)((int64_t)(page - plan->page) / plan->stride); // steps of the walk
+    bool trusted = n < plan->open && !s->pager->options.exact;
     STAT_ADD(s->pager->stat, read_ahead_pages, 1);
-    bool open = n >= 0 && n < plan->open && page != plan->marker && !s->pager->options.exact;
-    bool awaited = page_has(entry_of(s, page), PAGE_WAITERS) && page != plan->marker;
-    if (!open && !awaited) {
+    if (page == plan->marker || (!trusted && !page_has(entry_of(s, page), PAGE_WAITERS))) {
         return PAGE_AHEAD;
     }
     prefetch_used(s->segment, 1);

@@ -109,37 +109,37 @@ static dsm_interval pages_of(uint64_t from, uint64_t end, uint64_t page_bytes)
     return (dsm_interval){first, behind > first ? behind - first : 0};
 }
 
-static void advise(void *array, dsm_interval pages, int advice)
+// The whole pages of [from, end) of an array, as a hint of either kind is about: to the kernel, of
+// plain memory, `advice`; to the library the call that comes to the same.
+static void hint(const struct workload *workload, void *array, uint64_t from, uint64_t end,
+                 int advice)
 {
-    uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-    (void)madvise((char *)array + pages.page * page_bytes, pages.count * page_bytes, advice);
+    if (!workload->hints) {
+        return;
+    }
+    if (workload->report.plain) {
+        uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+        dsm_interval pages = pages_of(from, end, page_bytes);
+        (void)madvise((char *)array + pages.page * page_bytes, pages.count * page_bytes, advice);
+        return;
+    }
+    dsm_segment *segment = workload_segment(workload, array);
+    dsm_interval pages = pages_of(from, end, dsm_segment_page_size(segment));
+    if (advice == MADV_COLD) {
+        (void)dsm_age(segment, pages);
+    } else {
+        (void)dsm_swap_in(segment, pages, DSM_KILL | DSM_WRITE, DSM_NO_PAGE);
+    }
 }
 
 void workload_overwritten(struct workload *workload, void *array, uint64_t from, uint64_t end)
 {
-    if (!workload->hints) {
-        return;
-    }
-    if (workload->report.plain) {
-        advise(array, pages_of(from, end, (uint64_t)sysconf(_SC_PAGESIZE)), MADV_DONTNEED);
-        return;
-    }
-    dsm_segment *segment = workload_segment(workload, array);
-    (void)dsm_swap_in(segment, pages_of(from, end, dsm_segment_page_size(segment)),
-                      DSM_KILL | DSM_WRITE, DSM_NO_PAGE);
+    hint(workload, array, from, end, MADV_DONTNEED);
 }
 
 void workload_passed(struct workload *workload, void *array, uint64_t from, uint64_t end)
 {
-    if (!workload->hints) {
-        return;
-    }
-    if (workload->report.plain) {
-        advise(array, pages_of(from, end, (uint64_t)sysconf(_SC_PAGESIZE)), MADV_COLD);
-        return;
-    }
-    dsm_segment *segment = workload_segment(workload, array);
-    (void)dsm_age(segment, pages_of(from, end, dsm_segment_page_size(segment)));
+    hint(workload, array, from, end, MADV_COLD);
 }
 
 static void close_plain(struct workload *workload)

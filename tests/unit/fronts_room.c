@@ -249,42 +249,53 @@ static bool is_alive(struct rig_client *client)
     return alive;
 }
 
+// A full room, and among its holders a client that takes no answers.
+struct stopped {
+    struct crowd crowd;
+    struct rig_client reader;
+};
+
+// takes: it has taken a long answer before.
+static void stopped_start(struct stopped *stopped, bool takes)
+{
+    static struct raw_text text;
+    crowd_start(&stopped->crowd);
+    raw_begin(&stopped->crowd.rig, &stopped->reader, &text);
+    if (takes) {
+        takes_a_long_answer(&stopped->reader, &text);
+    }
+    reader_stops(&stopped->reader, &text);
+    crowd_fill(&stopped->crowd);
+}
+
+static void stopped_end(struct stopped *stopped)
+{
+    rig_hang_up(&stopped->reader);
+    lane_unread_count(&others, 0, LIMIT_UNREAD_BYTES / 2);
+    crowd_end(&stopped->crowd);
+}
+
 static void test_who_takes_no_answers_is_ended(void **state)
 {
-    static struct crowd crowd;
-    static struct raw_text text;
-    struct rig_client reader;
+    static struct stopped stopped;
     (void)state;
-    crowd_start(&crowd);
-    raw_begin(&crowd.rig, &reader, &text);
-    reader_stops(&reader, &text);
-    crowd_fill(&crowd);
+    stopped_start(&stopped, false);
     assert_true(lane_http2_check(deadline_now() + hour));
-    assert_false(is_alive(&reader));
-    assert_int_equal(rig_closed(&reader), -ETIMEDOUT);
-    rig_hang_up(&reader);
-    lane_unread_count(&others, 0, LIMIT_UNREAD_BYTES / 2);
-    crowd_end(&crowd);
+    assert_false(is_alive(&stopped.reader));
+    assert_int_equal(rig_closed(&stopped.reader), -ETIMEDOUT);
+    stopped_end(&stopped);
 }
 
 static void test_who_takes_its_answers_has_more_time(void **state)
 {
-    static struct crowd crowd;
-    static struct raw_text text;
-    struct rig_client reader;
+    static struct stopped stopped;
     (void)state;
-    crowd_start(&crowd);
-    raw_begin(&crowd.rig, &reader, &text);
-    takes_a_long_answer(&reader, &text);
-    reader_stops(&reader, &text);
-    crowd_fill(&crowd);
+    stopped_start(&stopped, true);
     assert_true(lane_http2_check(deadline_now() + hour));
-    assert_true(is_alive(&reader));
+    assert_true(is_alive(&stopped.reader));
     assert_true(lane_http2_check(deadline_now() + hour));
-    assert_false(is_alive(&reader)); // it has taken nothing since
-    rig_hang_up(&reader);
-    lane_unread_count(&others, 0, LIMIT_UNREAD_BYTES / 2);
-    crowd_end(&crowd);
+    assert_false(is_alive(&stopped.reader)); // it has taken nothing since
+    stopped_end(&stopped);
 }
 
 // Waits until the front has read all that came.

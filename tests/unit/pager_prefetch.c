@@ -82,6 +82,25 @@ static void the_next_window_is_fetched_in_time(void **state)
     rig_stop();
 }
 
+// The marker alone needs a touch that is trapped: the other pages of a window that is trusted are
+// open.
+static void of_a_trusted_window_only_the_marker_is_closed(void **state)
+{
+    (void)state;
+    enum { TOUCHES = 200 };
+    start(CACHE, false, false);
+    walk(0, 1, TOUCHES);
+    unsigned came = 0;
+    unsigned closed = 0;
+    for (uint64_t page = TOUCHES; page < PAGES; page++) {
+        came += rig_state(page) == PAGE_RESIDENT;
+        closed += rig_has(page, PAGE_AHEAD);
+    }
+    assert_in_range(came, 2, 2 * CACHE / 8);
+    assert_int_equal(closed, 1);
+    rig_stop();
+}
+
 // In the exact mode pages are opened one by one, and what was used is known to the page.
 static void used_and_wasted_are_exact(void **state)
 {
@@ -207,6 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(strides_and_backwards),
         TEST(the_next_window_is_fetched_in_time),
+        TEST(of_a_trusted_window_only_the_marker_is_closed),
         TEST(used_and_wasted_are_exact),
         TEST(a_guess_takes_free_frames_only),
         TEST(unused_pages_go_and_shrink_the_window),
