@@ -40,12 +40,18 @@ int64_t pager_deadline(const struct pager *pager)
     return deadline_from(pager, sync_now());
 }
 
+// The place of a segment may be given to another one between any two of these looks, and then its bounds are of two: all
+// that was seen is of one segment where its base is still the same afterwards.
 struct segment *pager_find(struct pager *pager, uintptr_t address)
 {
-    for (int i = 0; i < PAGER_SEGMENTS; i++) {
-        if (address >= atomic_load_explicit(&pager->views[i].base, memory_order_acquire) &&
-            address < atomic_load_explicit(&pager->views[i].end, memory_order_acquire)) {
-            return atomic_load_explicit(&pager->views[i].segment, memory_order_acquire);
+    for (int i = 0; i < PAGER_SEGMENTS;) {
+        uintptr_t base = atomic_load(&pager->views[i].base);
+        uintptr_t end = atomic_load(&pager->views[i].end);
+        struct segment *segment = atomic_load(&pager->views[i].segment);
+        if (address < base || address >= end) {
+            i++;
+        } else if (atomic_load(&pager->views[i].base) == base) {
+            return segment;
         }
     }
     return NULL;
