@@ -210,6 +210,14 @@ void read_ahead_trim(struct read_ahead *r, uint32_t count)
     }
 }
 
+// Steps into a window at which it is time for the next one: half way, while windows grow. One that grows no more is of a long
+// walk: it is asked for early, for where processors are short the walking thread may get none for some milliseconds
+// after a page of its was delivered, and a whole window is in by then: nothing would be under way.
+static uint32_t marker_step(uint32_t window, uint32_t before)
+{
+    return window > before ? window / 2 : window / 8;
+}
+
 // It is time for the window after the last one.
 static struct read_ahead_plan advance(struct read_ahead *r, struct read_ahead_stream *s,
                                       uint32_t most, uint64_t pages)
@@ -222,7 +230,7 @@ static struct read_ahead_plan advance(struct read_ahead *r, struct read_ahead_st
         .stride = s->stride,
         .count = window,
         .open = r->wasted > r->used ? 0 : before,
-        .marker = window > 1 ? at(s->next, s->stride, window / 2) : s->next,
+        .marker = at(s->next, s->stride, marker_step(window, before)),
     };
     s->marker = READ_AHEAD_NO_PAGE;
     if (window > 0) {

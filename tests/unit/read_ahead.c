@@ -232,6 +232,31 @@ static void touches_open_more_and_ask_in_time(void **state)
     assert_int_equal(next.count, 0);
 }
 
+// While windows grow, half of one is left when the next is asked for; of windows that cannot grow, nearly all of it.
+static void a_long_walk_asks_early(void **state)
+{
+    (void)state;
+    struct read_ahead r;
+    struct read_ahead_plan next;
+    int64_t stride;
+    read_ahead_start(&r);
+    uint64_t page = 0;
+    while (window(&r, page, MOST) < MOST / 2) {
+        page = r.streams[r.last].next;
+    }
+    uint64_t marker = r.streams[r.last].marker;
+    (void)read_ahead_touched(&r, marker, MOST, PAGES, &stride, &next);
+    assert_int_equal(next.count, MOST);
+    assert_int_equal(next.marker, next.page + MOST / 2);
+    for (int i = 0; i < 3; i++) {
+        uint64_t end = next.page + MOST;
+        (void)read_ahead_touched(&r, next.marker, MOST, PAGES, &stride, &next);
+        assert_int_equal(next.page, end);
+        assert_int_equal(next.count, MOST);
+        assert_int_equal(next.marker, end + MOST / 8);
+    }
+}
+
 static void waste_shrinks_the_window(void **state)
 {
     (void)state;
@@ -282,6 +307,7 @@ int main(void)
         cmocka_unit_test(noise_does_not_hide_a_trend),
         cmocka_unit_test(each_thread_has_its_own_trend),
         cmocka_unit_test(touches_open_more_and_ask_in_time),
+        cmocka_unit_test(a_long_walk_asks_early),
         cmocka_unit_test(waste_shrinks_the_window),
         cmocka_unit_test(a_little_waste_is_forgotten),
     };
