@@ -33,6 +33,7 @@ enum {
     LIMIT_HANDSHAKE_MS = 5000,
     LIMIT_HANDSHAKE_FAILURES_PER_S = 20,
     LIMIT_HANDSHAKE_FAILURES_BURST = 5,
+    LIMIT_MADE_ROOM_PER_S = 3072, // connections ended for others at one address; more in need
     LIMIT_CONNECTIONS = 16384,
     LIMIT_CONNECTIONS_PER_KEY = 4096,
     LIMIT_RESERVED_DESCRIPTORS = 96, // of them up to 30 for /metrics

@@ -8,10 +8,12 @@
 // in order of arrival is also the order of deadlines. When the places or the descriptors run out,
 // the oldest connection that is still silent (no complete message 1) makes room; when none is
 // silent, the oldest that has proven nothing yet, since message 1 can be replayed; those that have
-// shown a key stay. LIMIT_RESERVED_DESCRIPTORS numbers below the limit are never kept for
-// connections, so accept(), the store and /metrics always find one; a connection that is accepted on one of them moves to
-// the number that was made free for it. Should accept() find none all the same, it makes room and goes on; only when nothing
-// can make room it rests for a moment instead of spinning.
+// shown a key stay. They make room at a limited rate (listener_pace.c), and by a reset, after which
+// the kernel has nothing to remember of them. LIMIT_RESERVED_DESCRIPTORS numbers below the limit
+// are never kept for connections, so accept(), the store and /metrics always find one; a connection
+// that is accepted on one of them moves to the number that was made free for it. Should accept()
+// find none all the same, it makes room and goes on; only when nothing can make room it rests for a
+// moment instead of spinning.
 //
 // It must never block: not in a handshake, not while an older lane ends (listener_pending.c), not
 // in the log.
@@ -67,6 +69,13 @@ void pending_release(struct listener *listener, struct pending *pending)
     TAILQ_INSERT_HEAD(&listener->free, pending, link);
 }
 
+// Else the kernel says good-bye at length: three more packets, and a minute in TIME_WAIT for each.
+static void abort_at_close(int fd)
+{
+    static const struct linger now = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
 void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms,
                   enum listener_drop why)
 {
@@ -76,6 +85,9 @@ void pending_drop(struct listener *listener, struct pending *pending, int64_t no
     }
     listener_dropped(listener, pending->text, why, now_ms);
     int fd = pending->fd;
+    if (why == LISTENER_DROP_SILENT || why == LISTENER_DROP_UNPROVEN) {
+        abort_at_close(fd);
+    }
     pending_release(listener, pending);
     (void)close(fd);
 }
@@ -141,6 +153,7 @@ static void admit(struct listener *listener, int fd, const struct sockaddr_stora
         return;
     }
     bool short_of_places = TAILQ_EMPTY(&listener->free) || fd >= listener->descriptor_limit;
+    listener->scarce = short_of_places;
     if (short_of_places && !make_room(listener, now_ms)) {
         listener_dropped(listener, text, LISTENER_DROP_NO_PLACE, now_ms);
         (void)close(fd);
@@ -197,29 +210,54 @@ static int take_or_accept(struct listener *listener, int fd, struct sockaddr_sto
                : accept4(fd, (struct sockaddr *)from, &bytes, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
+static void pause_for(struct listener *listener, int64_t now_ms, int64_t pause_ms)
+{
+    int64_t until_ms = now_ms + pause_ms;
+    (void)watch_sockets(listener, 0);
+    listener->paused_until_ms =
+        until_ms > listener->paused_until_ms ? until_ms : listener->paused_until_ms;
+}
+
 static void rest(struct listener *listener, int error, int64_t now_ms)
 {
     log_hostile(listener->options.log, now_ms, "accept rests: %s", strerror(error));
-    (void)watch_sockets(listener, 0);
-    listener->paused_until_ms = now_ms + LISTENER_PAUSE_MS;
+    pause_for(listener, now_ms, LISTENER_PAUSE_MS);
 }
 
-static void accept_some(struct listener *listener, int fd, int64_t now_ms)
+// False: there is nobody left for now, or accept rests.
+static bool accept_one(struct listener *listener, int fd, int64_t now_ms)
 {
+    struct sockaddr_storage from = {0};
+    int accepted = take_or_accept(listener, fd, &from);
+    int error = accepted >= 0 ? 0 : errno;
+    if (error == 0) {
+        admit(listener, accepted, &from, now_ms);
+    } else if (error == EAGAIN || error == EWOULDBLOCK) {
+        return false;
+    } else if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
+        listener->scarce = true;
+        if (!make_room(listener, now_ms) || error != EMFILE) {
+            rest(listener, error, now_ms);
+            return false;
+        }
+    } // else that connection is gone already; the next
+    return true;
+}
+
+static void accept_some(struct listener *listener, const int *socket, int64_t now_ms)
+{
+    struct pace *pace = &listener->paces[socket - listener->sockets];
     for (int i = 0; i < LISTENER_ACCEPTS; i++) {
-        struct sockaddr_storage from = {0};
-        int accepted = take_or_accept(listener, fd, &from);
-        int error = accepted >= 0 ? 0 : errno;
-        if (error == 0) {
-            admit(listener, accepted, &from, now_ms);
-        } else if (error == EAGAIN || error == EWOULDBLOCK) {
+        if (listener->scarce && !pace_allows(pace, *socket, now_ms)) {
+            pause_for(listener, now_ms, LISTENER_PACE_MS);
             return;
-        } else if (error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM) {
-            if (!make_room(listener, now_ms) || error != EMFILE) {
-                rest(listener, error, now_ms);
-                return;
-            }
-        } // else that connection is gone already; the next
+        }
+        if (!accept_one(listener, *socket, now_ms)) {
+            return;
+        }
+        if (listener->scarce) {
+            pace_made_room(pace);
+        }
     }
 }
 
@@ -245,7 +283,7 @@ static void dispatch(struct listener *listener, const struct epoll_event *event,
         (void)eventfd_read(listener->wake, &rings);
         step_waiting(listener, now_ms);
     } else if ((int *)source >= listener->sockets && (int *)source < sockets_end) {
-        accept_some(listener, *(int *)source, now_ms);
+        accept_some(listener, source, now_ms);
     } else {
         struct pending *pending = source;
         if (pending->fd < 0) {

@@ -2,7 +2,8 @@
 //
 // What the listener's own files share. listener.c: the thread, accept, places; listener_pending.c:
 // one connection from hello to lane; listener_bind.c: addresses and sockets; listener_rate.c:
-// failed handshakes by address; listener_count.c: what became of connections. All of it belongs to the listener's thread, so there are no locks.
+// failed handshakes by address; listener_pace.c: how fast connections make room for others; listener_count.c: what became of
+// connections. All of it belongs to the listener's thread, so there are no locks.
 #ifndef SERVER_LISTENER_INTERNAL_H
 #define SERVER_LISTENER_INTERNAL_H
 
@@ -19,8 +20,10 @@ enum {
     LISTENER_PENDING = 4096,
     LISTENER_RATE_SETS = 512,
     LISTENER_RATE_WAYS = 4,
-    LISTENER_PAUSE_MS = 50, // accept rests after a shortage
-    LISTENER_ACCEPTS = 64,  // in a row
+    LISTENER_PAUSE_MS = 50,       // accept rests after a shortage
+    LISTENER_ACCEPTS = 64,        // in a row
+    LISTENER_PACE_MS = 10,        // accept rests when as many have made room as may
+    LISTENER_PACE_SLEPT_MS = 100, // of which it makes up
 };
 
 struct address_key { // IPv4 (mapped), or the network half of IPv6
@@ -40,6 +43,16 @@ struct rate {
 // True when the address has failed so often that it must wait.
 bool rate_exceeded(struct rate *rate, const struct address_key *address, int64_t now_ms);
 void rate_failed(struct rate *rate, const struct address_key *address, int64_t now_ms);
+
+struct pace { // of those that make room for others, at one socket
+    int64_t grown_ms;
+    int64_t thousandths; // of a token; each takes one
+};
+
+void pace_grow(struct pace *pace, int64_t now_ms);
+bool pace_line_is_long(unsigned length, unsigned limit);
+bool pace_allows(struct pace *pace, int fd, int64_t now_ms); // whether one more may, now
+void pace_made_room(struct pace *pace);
 
 struct pending { // a connection that is not a lane yet
     TAILQ_ENTRY(pending) link;
@@ -74,6 +87,8 @@ struct listener {
     unsigned waiting;
     int sockets[LISTENER_SOCKETS];
     size_t socket_count;
+    struct pace paces[LISTENER_SOCKETS];
+    bool scarce;   // who came last needed the place of another
     bool embedded; // the only socket is a program's, over which connections come ready made
     uint16_t port;
     int epoll, wake;

@@ -2,8 +2,8 @@
 //
 // What those try on a running dsmd who have no key, or somebody else's first message: to take all
 // places with replays, to have more key agreements computed than their failures allow; and a client
-// that makes segments until no descriptor is left. Attackers
-// come from other loopback addresses than the good client.
+// that makes segments until no descriptor is left; to have connections ended and taken as fast as
+// the server can. Attackers come from other loopback addresses than the good client.
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -165,6 +166,75 @@ static void test_failures_count_for_open_connections(void **state)
     assert_int_equal(server_stop(server), 0);
 }
 
+// The next dsmd has that many descriptors.
+static void start_with_few(struct server *server, unsigned count)
+{
+    char path[128];
+    char whole[1024];
+    (void)snprintf(whole, sizeof whole, "%s", getenv("DSMD"));
+    server_path(server, "few", path);
+    FILE *script = fopen(path, "w");
+    assert_non_null(script);
+    assert_true(fprintf(script, "#!/bin/sh\nulimit -n %u\nexec '%s' \"$@\"\n", count, whole) > 0);
+    assert_int_equal(fchmod(fileno(script), 0700), 0);
+    assert_int_equal(fclose(script), 0);
+    (void)setenv("DSMD", path, 1);
+    server_start(server);
+    (void)setenv("DSMD", whole, 1);
+}
+
+static bool line_is_short_here(void)
+{
+    unsigned most = 0;
+    FILE *file = fopen("/proc/sys/net/core/somaxconn", "r");
+    if (file != NULL) {
+        most = fscanf(file, "%u", &most) == 1 ? most : 0;
+        (void)fclose(file);
+    }
+    return most < 4096;
+}
+
+// More silent connections than a server has descriptors for: they make room for each other, with a
+// reset, and no faster than at their pace, though the server could; the last of them, and one who
+// has something to say behind them, get in.
+static void test_room_is_made_at_a_pace(void **state)
+{
+    enum { DESCRIPTORS = 256, CROWD = 2500, SURELY_ENDED = CROWD - DESCRIPTORS };
+    static int crowd[CROWD];
+    struct server *server = *state;
+    struct rlimit limit;
+    uint8_t byte;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < CROWD + SPARE || line_is_short_here()) {
+        skip();
+    }
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    start_with_few(server, DESCRIPTORS);
+    struct client old = {.instance = 1, .kind = WIRE_LANE_SOCK};
+    client_connect(server, &old);
+    int64_t start = deadline_now();
+    for (int i = 0; i < CROWD; i++) { // from an address each: none of them has failed before
+        char source[32];
+        (void)snprintf(source, sizeof source, "127.1.%d.%d", i / 250 + 1, i % 250 + 1);
+        crowd[i] = connect_from(server, source);
+    }
+    assert_int_equal(recv(crowd[SURELY_ENDED - 1], &byte, 1, 0), -1); // the oldest is the first
+    assert_int_equal(errno, ECONNRESET);
+    int64_t took_ms = (deadline_now() - start) / (DEADLINE_NS_PER_S / 1000);
+    assert_int_equal(ping(&old), 0);
+    struct client good = {.instance = 2, .kind = WIRE_LANE_SOCK};
+    client_connect(server, &good);
+    assert_int_equal(ping(&good), 0);
+    for (int i = 0; i < CROWD; i++) {
+        (void)close(crowd[i]);
+    }
+    assert_true((took_ms + 100 + 1) * LIMIT_MADE_ROOM_PER_S / 1000 >= SURELY_ENDED); // 100: slept
+    lane_destroy(&good.lane);
+    lane_destroy(&old.lane);
+    assert_int_equal(server_stop(server), 0);
+}
+
 // A client makes as many tiny segments as it may on a server with few descriptors: it is refused in
 // good order, others still come in, and the store can be opened again.
 static void test_segments_leave_descriptors(void **state)
@@ -209,6 +279,7 @@ int main(int argc, char **argv)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, server_setup, server_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_replays_hold_no_place), CASE(test_failures_count_for_open_connections),
+        CASE(test_room_is_made_at_a_pace),
         CASE(test_segments_leave_descriptors), // the last: the limit stays
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Settings: defaults, kinds, ranges, the command line; and the bucket of failed handshakes, with
-// the time moved by hand.
+// Settings: defaults, kinds, ranges, the command line; and the bucket of failed handshakes and
+// that of connections that make room, with the time moved by hand.
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -114,13 +114,53 @@ static void test_rate(void **state)
     assert_true(rate_exceeded(&rate, &one, now));
 }
 
+// What a loop of accept does in a millisecond: each needs the place of another.
+static unsigned made_room(struct pace *pace, int64_t now)
+{
+    unsigned count = 0;
+    for (; count < 1U << 20 && pace_allows(pace, -1, now); count++) {
+        pace_made_room(pace);
+    }
+    return count;
+}
+
+static void test_pace(void **state)
+{
+    (void)state;
+    const unsigned slept = LIMIT_MADE_ROOM_PER_S * LISTENER_PACE_SLEPT_MS / 1000;
+    struct pace pace = {0};
+    int64_t now = 1000000;
+    assert_int_equal(made_room(&pace, now), slept);
+    assert_int_equal(made_room(&pace, now), 0);
+    unsigned second = 0;
+    for (int i = 0; i < 1000; i++) {
+        second += made_room(&pace, ++now);
+    }
+    assert_int_equal(second, LIMIT_MADE_ROOM_PER_S);
+    now += 3600 * 1000; // never more than it makes up
+    assert_int_equal(made_room(&pace, now), slept);
+    now += 1;
+    assert_int_equal(made_room(&pace, now), LIMIT_MADE_ROOM_PER_S / 1000);
+}
+
+// No pace where the line of those who wait is long: one who came last is in within the second.
+static void test_pace_of_a_long_line(void **state)
+{
+    (void)state;
+    assert_false(pace_line_is_long(0, 4096));
+    assert_false(pace_line_is_long(3072, 4096));
+    assert_true(pace_line_is_long(3073, 4096));
+    assert_true(pace_line_is_long(4097, 4096)); // as far as the kernel lets it grow
+    assert_true(pace_line_is_long(1, 1));
+    assert_true(4096 / 4 * 3 <= LIMIT_MADE_ROOM_PER_S);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_values),
-        cmocka_unit_test(test_command_line),
-        cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_values),
+        cmocka_unit_test(test_command_line), cmocka_unit_test(test_rate),
+        cmocka_unit_test(test_pace),         cmocka_unit_test(test_pace_of_a_long_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
