@@ -5,8 +5,9 @@
 // the listener and the kernel as busy as they can be, at the cost of those who are in. Hence
 // LIMIT_MADE_ROOM_PER_S; who comes meanwhile waits in the kernel, in the line of his socket.
 //
-// A newcomer waits there, too, behind the crowd. So the pace ends where the line has three quarters
-// of its limit: that many at this rate are a second, and a full line would turn newcomers away.
+// A newcomer waits there, too, behind the crowd. So the pace ends where the line has five eighths of
+// its limit: that many at this rate are 0.83 s. The rest is for those who come all at once, since a
+// full line turns newcomers away; with a quarter left over it did so ten times as often.
 //
 // A token for each that makes room. They grow with the time; a listener that was kept from its work
 // makes up for LISTENER_PACE_SLEPT_MS of it. Each socket has its own: a crowd at one address must
@@ -43,7 +44,7 @@ static bool line_is_long(int fd)
 
 bool pace_line_is_long(unsigned length, unsigned limit)
 {
-    return length > limit / 4 * 3;
+    return length > limit / 8 * 5;
 }
 
 bool pace_allows(struct pace *pace, int fd, int64_t now_ms)

@@ -148,11 +148,11 @@ static void test_pace_of_a_long_line(void **state)
 {
     (void)state;
     assert_false(pace_line_is_long(0, 4096));
-    assert_false(pace_line_is_long(3072, 4096));
-    assert_true(pace_line_is_long(3073, 4096));
+    assert_false(pace_line_is_long(2560, 4096));
+    assert_true(pace_line_is_long(2561, 4096));
     assert_true(pace_line_is_long(4097, 4096)); // as far as the kernel lets it grow
     assert_true(pace_line_is_long(1, 1));
-    assert_true(4096 / 4 * 3 <= LIMIT_MADE_ROOM_PER_S);
+    assert_true(4096 / 8 * 5 < LIMIT_MADE_ROOM_PER_S);
 }
 
 int main(void)
