@@ -322,6 +322,15 @@ static int start_thread(struct pager *pager, void *(*run)(void *), void *argumen
     return error;
 }
 
+// A lane that a worker holds is one over which no thread can fetch its page itself, and two hand-overs cost more than the
+// fetching. Where as many workers as lanes were at it, many threads once handed over were handed over for good. So workers
+// get half of the lanes; who stands in line for one still gets its turn.
+static uint32_t fault_workers(const struct pager *pager)
+{
+    uint32_t most = pager->options.fault_workers;
+    return pager->direct_count > 0 ? (most + 1) / 2 : most;
+}
+
 static int start_threads(struct pager *pager)
 {
     sigset_t all;
@@ -333,7 +342,7 @@ static int start_threads(struct pager *pager)
     (void)sigdelset(&all, SIGFPE);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = 0;
-    for (uint32_t i = 0; i < pager->options.fault_workers && error == 0; i++) {
+    for (uint32_t i = 0; i < fault_workers(pager) && error == 0; i++) {
         error = start_thread(pager, serve_faults, pager);
     }
     for (int i = 0; i < PAGER_CALL_WORKERS && error == 0; i++) {
