@@ -7,7 +7,7 @@
 //
 // A newcomer waits there, too, behind the crowd. So the pace ends where the line has five eighths of
 // its limit: that many at this rate are 0.83 s. The rest is for those who come all at once, since a
-// full line turns newcomers away; with a quarter left over it did so ten times as often.
+// full line turns newcomers away; with a quarter left over it did so some eight times as often.
 //
 // A token for each that makes room. They grow with the time; a listener that was kept from its work
 // makes up for LISTENER_PACE_SLEPT_MS of it. Each socket has its own: a crowd at one address must
