@@ -51,7 +51,7 @@ bool pace_allows(struct pace *pace, int fd, int64_t now_ms)
 {
     pace_grow(pace, now_ms);
     if (pace->thousandths < 1000 && line_is_long(fd)) {
-        pace->thousandths += LISTENER_ACCEPTS * 1000;
+        pace->thousandths += (int64_t)LISTENER_ACCEPTS * 1000;
     }
     return pace->thousandths >= 1000;
 }

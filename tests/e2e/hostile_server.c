@@ -185,13 +185,13 @@ static void start_with_few(struct server *server, unsigned count)
 
 static bool line_is_short_here(void)
 {
-    unsigned most = 0;
+    char text[32] = "0";
     FILE *file = fopen("/proc/sys/net/core/somaxconn", "r");
     if (file != NULL) {
-        most = fscanf(file, "%u", &most) == 1 ? most : 0;
+        (void)fgets(text, sizeof text, file);
         (void)fclose(file);
     }
-    return most < 4096;
+    return strtoul(text, NULL, 10) < 4096;
 }
 
 // More silent connections than a server has descriptors for: they make room for each other, with a
