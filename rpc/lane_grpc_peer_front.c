@@ -36,6 +36,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rpc/tcp.h"
+
 struct grpc_peer *grpc_peer_create(struct grpc_front *front, int fd, struct noise_cipher *send,
                                    struct noise_cipher *receive, void *user)
 {
@@ -120,7 +122,7 @@ bool grpc_peer_claim_callless(struct grpc_peer *peer)
 static void cut_locked(struct grpc_peer *peer)
 {
     if (lane_peer_reason(&peer->head) != -ESHUTDOWN) {
-        lane_front_socket_abort(peer->fd);
+        tcp_reset_at_close(peer->fd);
     }
     shutdown(peer->fd, SHUT_RDWR);
     if (peer->call != NULL) {

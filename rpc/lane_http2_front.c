@@ -40,6 +40,7 @@
 #include <unistd.h>
 
 #include "rpc/lane_grpc_front.h"
+#include "rpc/tcp.h"
 
 enum {
     FRAME_DATA = 0,
@@ -320,7 +321,7 @@ static void cut_locked(struct guard *guard, int reason)
     struct grpc_peer *peer = guard->peer;
     detach_locked(guard);
     if (lane_peer_doom(&peer->head, reason)) {
-        lane_front_socket_abort(peer->fd);
+        tcp_reset_at_close(peer->fd);
     }
     (void)next_shutdown(peer->fd, SHUT_RDWR); // ours would want the lock
     (void)eventfd_write(peer->front->wake, 1);

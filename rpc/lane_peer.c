@@ -222,12 +222,6 @@ uint64_t lane_front_socket_taken(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 ? info.tcpi_bytes_acked : 0;
 }
 
-void lane_front_socket_abort(int fd)
-{
-    struct linger none = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-}
-
 int lane_front_socket_setup(int fd)
 {
     static const struct {

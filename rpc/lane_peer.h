@@ -150,9 +150,6 @@ int lane_front_socket_setup(int fd);
 bool lane_front_socket_is_tcp(int fd);
 // Bytes that the other end of TCP has, of all that were sent.
 uint64_t lane_front_socket_taken(int fd);
-// Makes the last close() of the socket a reset that leaves nothing in the kernel: a peer that does
-// not read, or that still writes, would else keep its buffers there for a minute.
-void lane_front_socket_abort(int fd);
 
 // For tests: peers added from now on wear out sooner.
 void lane_sock_front_wear(struct lane_front *front, const struct lane_wear *wear);

@@ -32,6 +32,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "rpc/tcp.h"
+
 enum { FLUSH_PIECES = 16 };
 
 int sock_peer_watch(struct sock_peer *peer, uint32_t interest)
@@ -111,7 +113,7 @@ void sock_peer_end(struct sock_peer *peer, int reason)
     }
     sock_peer_watch(peer, 0);
     if (lane_peer_reason(&peer->head) != -ESHUTDOWN) {
-        lane_front_socket_abort(peer->fd);
+        tcp_reset_at_close(peer->fd);
     }
     lane_unread_leave(&peer->head); // asks TCP by fd, whose number is another peer's once closed
     close(peer->fd);

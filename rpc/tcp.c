@@ -118,3 +118,9 @@ int tcp_receive(int fd, void *to, size_t count, int64_t deadline)
     }
     return error;
 }
+
+void tcp_reset_at_close(int fd)
+{
+    static const struct linger none = {.l_onoff = 1, .l_linger = 0};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}

@@ -16,4 +16,8 @@ int tcp_connect(const char *host, const char *port, int64_t deadline, const char
 int tcp_send(int fd, const void *from, size_t count, int64_t deadline);
 int tcp_receive(int fd, void *to, size_t count, int64_t deadline);
 
+// Makes the last close() of the socket a reset: no farewell of three more packets, and nothing left in the kernel. Else who does not
+// read, or still writes, has buffers there for a minute.
+void tcp_reset_at_close(int fd);
+
 #endif

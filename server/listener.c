@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "rpc/embedded.h"
+#include "rpc/tcp.h"
 #include "server/clock.h"
 #include "server/listener_internal.h"
 #include "server/probes.h"
@@ -69,13 +70,6 @@ void pending_release(struct listener *listener, struct pending *pending)
     TAILQ_INSERT_HEAD(&listener->free, pending, link);
 }
 
-// Else the kernel says good-bye at length: three more packets, and a minute in TIME_WAIT for each.
-static void abort_at_close(int fd)
-{
-    static const struct linger now = {.l_onoff = 1, .l_linger = 0};
-    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-}
-
 void pending_drop(struct listener *listener, struct pending *pending, int64_t now_ms,
                   enum listener_drop why)
 {
@@ -86,7 +80,7 @@ void pending_drop(struct listener *listener, struct pending *pending, int64_t no
     listener_dropped(listener, pending->text, why, now_ms);
     int fd = pending->fd;
     if (why == LISTENER_DROP_SILENT || why == LISTENER_DROP_UNPROVEN) {
-        abort_at_close(fd);
+        tcp_reset_at_close(fd);
     }
     pending_release(listener, pending);
     (void)close(fd);

@@ -180,7 +180,6 @@ void pager_detach(struct segment *segment)
     segment->view.ops->detach(&segment->view);
     count_attached(segment, -1);
     page_table_destroy(&segment->table);
-    atomic_store(&pager->views[i].base, 0);
     atomic_store(&pager->views[i].segment, NULL);
 }
 

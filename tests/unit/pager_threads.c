@@ -445,16 +445,39 @@ static void self_verifying_pages(void **state)
     check_with(&o, 500);
 }
 
+static uint32_t threads_with_workers(uint32_t fault_workers)
+{
+    rig_start(&(struct rig_options){.fault_workers = fault_workers});
+    uint32_t threads = rig.pager.thread_count;
+    rig_stop();
+    return threads;
+}
+
+// Where threads fetch their pages themselves, workers take half of the lanes, and whatever goes on alone has a thread for each.
+static void workers_leave_half_of_the_lanes(void **state)
+{
+    (void)state;
+    bool direct = getenv("DSM_DIRECT") != NULL;
+    assert_int_equal(threads_with_workers(4) - threads_with_workers(2), direct ? 1 + 2 : 2);
+    assert_int_equal(threads_with_workers(2) - threads_with_workers(1), direct ? 0 + 1 : 1);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(two_overlapping_intervals),   TEST(sixty_four_threads_and_the_smallest_buffer),
-        TEST(a_run_of_ten_buffers),        TEST(stores_during_cleans),
-        TEST(a_store_waits_for_the_clean), TEST(a_sleep_for_a_frame_is_counted_once),
-        TEST(stores_during_kills),         TEST(a_late_worker_marks_what_it_opens),
-        TEST(read_only_meanwhile),         TEST(self_verifying_pages),
+        TEST(two_overlapping_intervals),
+        TEST(sixty_four_threads_and_the_smallest_buffer),
+        TEST(a_run_of_ten_buffers),
+        TEST(stores_during_cleans),
+        TEST(a_store_waits_for_the_clean),
+        TEST(a_sleep_for_a_frame_is_counted_once),
+        TEST(stores_during_kills),
+        TEST(a_late_worker_marks_what_it_opens),
+        TEST(read_only_meanwhile),
+        TEST(self_verifying_pages),
+        TEST(workers_leave_half_of_the_lanes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

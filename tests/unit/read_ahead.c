@@ -199,6 +199,15 @@ static void each_thread_has_its_own_trend(void **state)
     assert_int_equal(found, THREADS);
 }
 
+// A walk from the segment's start, until its window has so many pages.
+static void grow_to(struct read_ahead *r, uint32_t pages)
+{
+    uint64_t page = 0;
+    while (window(r, page, MOST) < pages) {
+        page = r->streams[r->last].next;
+    }
+}
+
 // Left closed, a window's touches open twice as many each time, stop at the marker, and there ask for the next window.
 static void touches_open_more_and_ask_in_time(void **state)
 {
@@ -207,10 +216,7 @@ static void touches_open_more_and_ask_in_time(void **state)
     struct read_ahead_plan next;
     int64_t stride;
     read_ahead_start(&r);
-    uint64_t page = 0;
-    while (window(&r, page, MOST) < 32) {
-        page = r.streams[r.last].next;
-    }
+    grow_to(&r, 32);
     uint64_t from = r.streams[r.last].from;
     uint64_t marker = r.streams[r.last].marker;
     uint64_t end = r.streams[r.last].next;
@@ -240,10 +246,7 @@ static void a_long_walk_asks_early(void **state)
     struct read_ahead_plan next;
     int64_t stride;
     read_ahead_start(&r);
-    uint64_t page = 0;
-    while (window(&r, page, MOST) < MOST / 2) {
-        page = r.streams[r.last].next;
-    }
+    grow_to(&r, MOST / 2);
     uint64_t marker = r.streams[r.last].marker;
     (void)read_ahead_touched(&r, marker, MOST, PAGES, &stride, &next);
     assert_int_equal(next.count, MOST);
