@@ -7,15 +7,16 @@
 #
 # Whoever pours needs a processor, which here is taken from dsmd and the old client; an attacker has his own. So the throughput is
 # held against what the old client has while the same is poured on a port of the same host where dsmd is not: it listens, and
-# takes no connection.
+# takes no connection. The two take turns, and the figure is the median of the rounds' shares: a virtual machine's processors may
+# have a fifth of their speed for some seconds, and a share of two windows that are not side by side says little.
 # shellcheck source=tests/hostile/lib.sh
 . "$(dirname "$0")/lib.sh"
 form=${1:-short}
 kinds=" ${*:2} "
 if [ "$form" = long ]; then
-    seconds=15 newcomer_ms=2000 share=80 calm_s=5
+    seconds=8 rounds=7 newcomer_ms=2000 share=80 calm_s=5
 else
-    seconds=4 newcomer_ms=20000 share=5 calm_s=20
+    seconds=4 rounds=1 newcomer_ms=20000 share=5 calm_s=20
 fi
 growth_kib=$((32 << 10))
 
@@ -117,34 +118,55 @@ time.sleep(600)' &
     wait "$bystander" 2>/dev/null || true
 }
 
-flood() { # KIND RATE WHAT THE LOG SAYS
-    local kind=$1 amount=$2 says=$3 from worst=0 grown=0 peak=0 newcomers=0
-    rate_elsewhere=$rate_before
-    [ "$form" = short ] || pour_elsewhere "$kind" "$amount"
-    from=$(wc -l <"$work/dsmd.log")
-    pour "$kind" "$server_port" "$amount"
+# The flood itself, and what the old client has beside it in $rate; adds to $worst, $grown and $newcomers.
+pour_here() { # KIND RATE
+    local peak
+    pour "$1" "$server_port" "$2"
     old_client_begin "$work/old.log" "$seconds"
     while ! ended "$flood_pid"; do
-        newcomer || fail "$kind: a new client does not get in"
+        newcomer || fail "$1: a new client does not get in"
         newcomers=$((newcomers + 1))
         [ "$took_ms" -le "$worst" ] || worst=$took_ms
         peak=$(anonymous_kib)
         [ $((peak - memory_before)) -le "$grown" ] || grown=$((peak - memory_before))
         sleep 0.3
     done
-    wait "$flood_pid" || { cat "$work/flood.log"; fail "$kind: the flood failed"; }
+    wait "$flood_pid" || { cat "$work/flood.log"; fail "$1: the flood failed"; }
     old_client_end "$work/old.log"
+}
+
+# A round's share of the old client, in per cent, in $share_now. Which comes first changes from round to round.
+pour_in_turn() { # KIND RATE ROUND
+    rate_elsewhere=$rate_before
+    [ "$form" = short ] || [ $(($3 % 2)) -eq 0 ] || pour_elsewhere "$1" "$2"
+    pour_here "$1" "$2"
     local during=$rate begin
     begin=$(milliseconds)
-    wait_until "$calm_s" calm || fail "$kind: $(descriptors) descriptors $calm_s s later, $descriptors_before before"
-    newcomer || fail "$kind: nobody gets in afterwards"
-    say "$(cat "$work/flood.log"); $newcomers newcomers, the slowest in $worst ms; the old client had $during pages/s, $((during * 100 / rate_elsewhere)) % of $rate_elsewhere beside a flood that goes elsewhere, $rate_before without any; grown by $grown KiB; calm after $(($(milliseconds) - begin)) ms"
-    tail -n +$((from + 1)) "$work/dsmd.log" | grep -qE "$says" || fail "$kind: the log does not say /$says/"
-    [ "$form" = short ] || [ "$kind" != connect ] || grep -qE '\(([5-9]|1[0-9])[0-9]{3}/s\)' "$work/flood.log" ||
-        fail "$kind: not half of $amount connections a second were offered"
-    [ "$newcomers" -ge 1 ] || fail "$kind: nobody tried to get in"
+    wait_until "$calm_s" calm || fail "$1: $(descriptors) descriptors $calm_s s later, $descriptors_before before"
+    newcomer || fail "$1: nobody gets in afterwards"
+    calm_ms=$(($(milliseconds) - begin))
+    say "$(cat "$work/flood.log"); calm after $calm_ms ms"
+    [ "$form" = short ] || [ "$1" != connect ] || grep -qE '\(([5-9]|1[0-9])[0-9]{3}/s\)' "$work/flood.log" ||
+        fail "$1: not half of $2 connections a second were offered"
+    [ "$form" = short ] || [ $(($3 % 2)) -eq 1 ] || pour_elsewhere "$1" "$2"
+    share_now=$((during * 100 / rate_elsewhere))
+    say "the old client had $during pages/s, $share_now % of $rate_elsewhere $([ "$form" = short ] && echo without || echo beside a flood that goes elsewhere)"
+}
+
+flood() { # KIND RATE WHAT THE LOG SAYS
+    local kind=$1 from worst=0 grown=0 newcomers=0 median round
+    local shares=()
+    from=$(wc -l <"$work/dsmd.log")
+    for ((round = 1; round <= rounds; round++)); do
+        pour_in_turn "$kind" "$2" "$round"
+        shares+=("$share_now")
+    done
+    median=$(printf '%s\n' "${shares[@]}" | sort -n | sed -n "$(((rounds + 1) / 2))p")
+    say "$kind: the old client kept $median % (of ${shares[*]}); $newcomers newcomers, the slowest in $worst ms; grown by $grown KiB"
+    tail -n +$((from + 1)) "$work/dsmd.log" | grep -qE "$3" || fail "$kind: the log does not say /$3/"
+    [ "$newcomers" -ge "$rounds" ] || fail "$kind: nobody tried to get in"
     [ "$worst" -le "$newcomer_ms" ] || fail "$kind: a newcomer took $worst ms"
-    [ $((during * 100)) -ge $((rate_elsewhere * share)) ] || fail "$kind: the old client had $during of $rate_elsewhere pages/s"
+    [ "$median" -ge "$share" ] || fail "$kind: the old client had $median % of its pages"
     [ "$grown" -le "$growth_kib" ] || grep -q 'lib[at]san' "/proc/$dsmd_pid/maps" || fail "$kind: dsmd has grown by $grown KiB"
 }
 
