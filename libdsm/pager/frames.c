@@ -26,10 +26,13 @@ uint64_t frames_free(const struct pager *pager)
     return pager->options.cache_bytes - pager->resident_bytes;
 }
 
+// So much as the mark says, but never more than what finds no place in any case: where all but a few pages fit, to keep the whole
+// mark free would drive out pages that are wanted again, round after round.
 static bool enough_is_left(const struct pager *pager, uint64_t in_bytes, uint64_t mark)
 {
-    uint64_t absent = pager->attached_bytes > in_bytes ? pager->attached_bytes - in_bytes : 0;
-    return pager->options.cache_bytes - in_bytes >= (absent < mark ? absent : mark);
+    uint64_t cache = pager->options.cache_bytes;
+    uint64_t beyond = pager->attached_bytes > cache ? pager->attached_bytes - cache : 0;
+    return cache - in_bytes >= (beyond < mark ? beyond : mark);
 }
 
 bool frames_enough(const struct pager *pager, uint64_t promised, uint64_t mark)

@@ -219,6 +219,25 @@ static void where_all_fits_nothing_goes(void **state)
     rig_stop();
 }
 
+// Nor much where all but two pages have: of many touches here and there, few meet a page that had to go.
+static void where_nearly_all_fits_little_goes(void **state)
+{
+    (void)state;
+    enum { TOUCHES = 8 * PAGES };
+    start(PAGES - 2, false, true);
+    uint64_t random = 42;
+    for (int touch = 0; touch < TOUCHES; touch++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        uint64_t page = random % PAGES;
+        rig_expect_page(page, rig_first_stamp(page));
+    }
+    rig_settle();
+    assert_in_range(GET(victims), 2, TOUCHES / 100);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -234,6 +253,7 @@ int main(void)
         TEST(a_long_walk_with_the_laundry),
         TEST(a_walk_does_not_break_off_where_memory_is_full),
         TEST(where_all_fits_nothing_goes),
+        TEST(where_nearly_all_fits_little_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
