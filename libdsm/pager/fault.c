@@ -134,7 +134,7 @@ static enum settled open_page(struct segment *segment, uint64_t page, bool write
     return error == 0 ? SETTLED : ASK; // in a while
 }
 
-static bool may_store(const struct segment *segment, uint64_t page)
+bool fault_may_store(const struct segment *segment, uint64_t page)
 {
     return segment->writable && !page_has(page_at(&segment->table, page), PAGE_READ_ONLY);
 }
@@ -147,7 +147,7 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
     struct page_entry *entry = page_at(&segment->table, page);
     enum trap_access now = protection_of(entry);
     page_set(&segment->table, entry, 0, PAGE_WANTED);
-    if (fault->write && !may_store(segment, page)) {
+    if (fault->write && !fault_may_store(segment, page)) {
         return DENIED;
     }
     if (now == TRAP_NONE) {
@@ -216,7 +216,7 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
         return settle_resident(segment, page, state, fault, course);
     case PAGE_UNDEFINED:
     case PAGE_BACKING:
-        if (fault->write && !may_store(segment, page)) {
+        if (fault->write && !fault_may_store(segment, page)) {
             return DENIED;
         }
         if (backing_fate_of(&segment->placement, page) != BACKING_WELL) {
@@ -232,43 +232,13 @@ static enum settled settle(struct segment *segment, uint64_t page, const struct 
     }
 }
 
-// First touch of a page without contents, while there is memory: no worker is needed.
-static bool fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault,
-                         struct fault_trace *trace)
-{
-    struct pager *pager = segment->pager;
-    struct swap swap = {
-        .pager = pager,
-        .segment = segment,
-        .page = page,
-        .end = page + 1,
-        .next_page = WIRE_NO_HINT,
-        .demand = page,
-        .demand_write = fault->write,
-        .fault = true,
-        .no_wait = true,
-        .deadline = pager_deadline(pager),
-    };
-    bool filled = pager_swap_in(&swap) == 0;
-    fault_trace_count(trace, swap.counted);
-    return filled;
-}
-
-static bool can_fill_at_once(struct segment *segment, uint64_t page, const struct trap_fault *fault)
-{
-    return page_state(&segment->table, page_at(&segment->table, page)) == PAGE_UNDEFINED &&
-           backing_fate_of(&segment->placement, page) == BACKING_WELL &&
-           (!fault->write || may_store(segment, page)) &&
-           frames_free(segment->pager) >= segment->page_bytes;
-}
-
 static bool can_fetch(struct segment *segment, uint64_t page, const struct trap_fault *fault)
 {
     return segment->pager->direct != NULL &&
            page_state(&segment->table, page_at(&segment->table, page)) == PAGE_BACKING &&
            !page_has(page_at(&segment->table, page), PAGE_REQUESTED) &&
            backing_fate_of(&segment->placement, page) == BACKING_WELL &&
-           (!fault->write || may_store(segment, page));
+           (!fault->write || fault_may_store(segment, page));
 }
 
 static void sleep_on(struct pager *pager, _Atomic uint32_t *word, const uint64_t *mask,
@@ -362,9 +332,8 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         sleep_on(pager, &pager->thaw_word, fault->mask, SYNC_FOR_EVER);
         return false;
     }
-    if (!course->waited && can_fill_at_once(segment, page, fault)) {
-        lock_release(&pager->lock);
-        if (fill_at_once(segment, page, fault, &course->trace)) {
+    if (!course->waited && fill_possible(segment, page, fault->write)) {
+        if (fill_at_once(segment, page, fault->write, &course->trace)) {
             count_fault(segment, fault, true, &course->trace);
             *verdict = TRAP_RESOLVED;
             return true;

@@ -360,6 +360,13 @@ uint64_t pager_release_clean(struct segment *segment);
 
 // ---- fault.c ----
 enum trap_verdict pager_fault(const struct trap_fault *fault);
+bool fault_may_store(const struct segment *segment, uint64_t page); // (L) as its access rights go
+
+// ---- fill.c ----
+// (L) The page has no contents, and there is memory for it: zeros will do, without a worker.
+bool fill_possible(const struct segment *segment, uint64_t page, bool write);
+// Under the lock when called, not under it when it returns. False: it is to be tried otherwise.
+bool fill_at_once(struct segment *segment, uint64_t page, bool write, struct fault_trace *trace);
 void pager_serve(struct pager *pager, const struct fault_request *request);
 // Sleeps until the page's word changes; under the lock when called, not under it when it returns. mask: to restore while
 // asleep, or NULL. wake_worker: it was asked for just now; who serves faults is woken once the lock is free.

@@ -88,7 +88,7 @@ void pager_serve(struct pager *pager, const struct fault_request *request)
             page_state(&segment->table, page_at(&segment->table, request->page));
         if (!segment->frozen && (state == PAGE_BACKING ||
                                  state == PAGE_UNDEFINED)) { // else it came with another page's run
-            // Pages without contents are dear to guess at: each takes memory, none saves a request.
+            // One without contents comes alone: memory is short, or the handler would have filled it (fill.c).
             struct read_ahead_plan plan = {.stride = 1};
             uint32_t run = 1;
             if (state == PAGE_BACKING) {

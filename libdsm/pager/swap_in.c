@@ -51,32 +51,6 @@ static uint64_t offset_of(const struct swap *s, uint64_t page)
 
 // ---- one page ----
 
-static bool shut(const struct swap *s, const struct page_entry *entry)
-{
-    if (entry->pins > ((s->flags & DSM_PIN) != 0)) {
-        return protection_shut_pinned(s->segment, s->page);
-    }
-    protection_no_writes(s->segment, s->page, 1);
-    return protection_of(entry) < TRAP_TRACKED;
-}
-
-// Contents are not wanted: zeros, and nothing to write. Stores are shut out first; where they cannot be (the page is pinned by
-// somebody else, or no mapping is left) it stays dirty.
-static void kill_contents(struct swap *s, struct page_entry *entry)
-{
-    static const uint8_t zeros[LIMIT_PAGE_MIN_BYTES];
-    struct segment *segment = s->segment;
-    bool is_shut = shut(s, entry);
-    for (uint32_t at = 0; at < segment->page_bytes; at += sizeof zeros) {
-        (void)segment->view.ops->fill(&segment->view, offset_of(s, s->page) + at, zeros,
-                                      sizeof zeros);
-    }
-    if (is_shut) {
-        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED | PAGE_DEFINED);
-    }
-    protection_writes_again(segment, s->page, 1);
-}
-
 static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
 {
     struct segment *segment = s->segment;
@@ -98,7 +72,7 @@ static enum outcome resident(struct swap *s, struct page_entry *entry, enum page
         }
     }
     if ((s->flags & DSM_KILL) != 0) {
-        kill_contents(s, entry);
+        swap_kill(s, entry);
     }
     if (protection_of(entry) == TRAP_NONE) {
         replacement_touched(&s->pager->replacement, entry->frame, ahead);
@@ -252,22 +226,40 @@ uint32_t swap_check_out(struct swap *s, uint64_t page, int64_t stride, uint32_t 
     return n;
 }
 
-// ---- what follows from it; not under the lock ----
-
-static void page_back(struct swap *s, int error) // the page in hand was not worked on
+// Memory for the page, with nothing to read and nobody to give any up: consider() will say so, and do no more than check it out.
+static bool needs_spare_memory_only(const struct swap *s, uint64_t page)
 {
-    if ((s->flags & DSM_PIN) != 0) {
-        (void)pager_unpin(s->segment, s->page, 1);
+    const struct segment *segment = s->segment;
+    const struct page_entry *entry = page_at(&segment->table, page);
+    enum page_state state = page_state(&segment->table, entry);
+    bool empty = state == PAGE_UNDEFINED || (state == PAGE_BACKING && (s->flags & DSM_KILL) != 0);
+    return empty && (s->flags & DSM_PIN) == 0 && !segment->frozen &&
+           !page_has(entry, PAGE_READ_ONLY) &&
+           backing_fate_of(&segment->placement, page) == BACKING_WELL && room_to_spare(s);
+}
+
+// The page in hand needs memory only. So may those behind it: one system call is enough for all. How many, with it; the last
+// of them is then in hand.
+static uint32_t check_out_to_fill(struct swap *s)
+{
+    uint64_t left = s->end - s->page;
+    uint32_t run = pager_run_pages(s->segment);
+    uint32_t most = left < run ? (uint32_t)left : run;
+    uint32_t n = 1;
+    if (most == 1) {
+        return 1;
     }
-    swap_give_back(s, s->page, 1, error);
+    lock_acquire(&s->pager->lock);
+    for (; n < most && needs_spare_memory_only(s, s->page + 1); n++) {
+        s->page++;
+        struct step step = consider(s);
+        INVARIANT(step.outcome == IN_NO_READ && !step.dirty);
+    }
+    lock_release(&s->pager->lock);
+    return n;
 }
 
-// The page in hand owns no memory yet: its victim is being written.
-static void page_back_without_frame(struct swap *s, int error)
-{
-    page_back(s, error);
-    s->claims.credit -= s->segment->page_bytes;
-}
+// ---- what follows from it; not under the lock ----
 
 static void victim_back(struct swap *s, struct victim victim)
 {
@@ -290,7 +282,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
         SWAP_ADD(s, failed_to_clean_victims, 1);
         victim_back(s, step->victim);
         frames_note_failed(&s->claims, step->victim, error);
-        page_back_without_frame(s, 0);
+        swap_unworked_without_frame(s, 0);
         if (s->claims.failed_count == PAGER_FAILED_VICTIMS || sync_now() >= s->deadline) {
             swap_fail(s, error, step->victim.segment, step->victim.page);
         }
@@ -301,7 +293,7 @@ static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t
     bool claimed = swap_claim_victim(s, step->victim);
     lock_release(&s->pager->lock);
     if (!claimed) { // a smaller victim than the page: once more, with what it gave as credit
-        page_back_without_frame(s, 0);
+        swap_unworked_without_frame(s, 0);
         return false;
     }
     return true;
@@ -333,16 +325,16 @@ static bool take_read(struct swap *s, const struct step *step)
         swap_flush(s, step->dirty && !s->skipping ? step->victim.page : s->page);
     }
     if (s->unfinished) { // no_wait: the page in hand is one beside the touched one
-        page_back(s, 0);
+        swap_unworked(s, s->page, 1, 0);
         s->end = s->page;
         return false;
     }
     if (s->error != 0) {
         if (step->dirty) {
             victim_back(s, step->victim);
-            page_back_without_frame(s, s->error);
+            swap_unworked_without_frame(s, s->error);
         } else {
-            page_back(s, s->error);
+            swap_unworked(s, s->page, 1, s->error);
         }
         return false;
     }
@@ -361,7 +353,7 @@ static bool take_no_read(struct swap *s, const struct step *step)
         swap_flush(s, step->victim.page);
         if (s->error != 0) {
             victim_back(s, step->victim);
-            page_back_without_frame(s, s->error);
+            swap_unworked_without_frame(s, s->error);
             return false;
         }
         if (!clean_dirty_victim(s, step, WIRE_NO_HINT)) {
@@ -370,15 +362,19 @@ static bool take_no_read(struct swap *s, const struct step *step)
     }
     // The run under way keeps its victims; punching them now is early, never wrong.
     frames_discard(s->pager, &s->claims);
-    int error = s->segment->view.ops->place(&s->segment->view, offset_of(s, s->page),
-                                            s->segment->page_bytes, NULL);
+    uint64_t page = s->page;
+    uint32_t count = check_out_to_fill(s);
+    SWAP_ADD(s, pages, count - 1);
+    SWAP_ADD(s, no_read, count - 1);
+    int error = s->segment->view.ops->place(&s->segment->view, offset_of(s, page),
+                                            (uint64_t)count << s->segment->page_shift, NULL);
     if (error != 0) {
-        swap_fail(s, -ENOMEM, s->segment, s->page);
-        page_back(s, -ENOMEM);
+        swap_fail(s, -ENOMEM, s->segment, page);
+        swap_unworked(s, page, count, -ENOMEM);
         return false;
     }
     lock_acquire(&s->pager->lock);
-    swap_check_in(s, s->page, 1);
+    swap_check_in(s, page, count);
     swap_release(s);
     s->skipping = true;
     return true;

@@ -61,6 +61,34 @@ void swap_undo_pins(struct swap *s)
     }
 }
 
+// ---- contents that are not wanted ----
+
+static bool shut(const struct swap *s, const struct page_entry *entry)
+{
+    if (entry->pins > ((s->flags & DSM_PIN) != 0)) {
+        return protection_shut_pinned(s->segment, s->page);
+    }
+    protection_no_writes(s->segment, s->page, 1);
+    return protection_of(entry) < TRAP_TRACKED;
+}
+
+// Contents are not wanted: zeros, and nothing to write. Stores are shut out first; where they cannot be (the page is pinned by
+// somebody else, or no mapping is left) it stays dirty.
+void swap_kill(struct swap *s, struct page_entry *entry)
+{
+    static const uint8_t zeros[LIMIT_PAGE_MIN_BYTES];
+    struct segment *segment = s->segment;
+    bool is_shut = shut(s, entry);
+    for (uint32_t at = 0; at < segment->page_bytes; at += sizeof zeros) {
+        (void)segment->view.ops->fill(&segment->view, offset_of(s, s->page) + at, zeros,
+                                      sizeof zeros);
+    }
+    if (is_shut) {
+        page_set(&segment->table, entry, PAGE_UNBACKED, PAGE_DIRTY | PAGE_CHANGED | PAGE_DEFINED);
+    }
+    protection_writes_again(segment, s->page, 1);
+}
+
 // ---- giving a page back to its program, or to its backing ----
 
 enum trap_access swap_access(const struct swap *s, uint64_t page)
@@ -195,6 +223,20 @@ void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error)
         s->claims.credit += segment->page_bytes;
     }
     lock_release(&s->pager->lock);
+}
+
+void swap_unworked(struct swap *s, uint64_t page, uint64_t count, int error)
+{
+    if ((s->flags & DSM_PIN) != 0) {
+        (void)pager_unpin(s->segment, page, count);
+    }
+    swap_give_back(s, page, count, error);
+}
+
+void swap_unworked_without_frame(struct swap *s, int error)
+{
+    swap_unworked(s, s->page, 1, error);
+    s->claims.credit -= s->segment->page_bytes;
 }
 
 void swap_fail(struct swap *s, int error, struct segment *segment, uint64_t page)

@@ -11,6 +11,8 @@ enum { DIRECT_REST_PAGES = 16 }; // of a run: more are left to another thread
 // (L) One pin of the page, for this call. -ENOMEM: too many are pinned; -EOVERFLOW.
 int swap_pin(struct swap *s, struct page_entry *entry);
 void swap_undo_pins(struct swap *s); // of the pages before the one in hand
+// (L) The page in hand, which is in: zeros, and nothing to write.
+void swap_kill(struct swap *s, struct page_entry *entry);
 enum trap_access swap_access(const struct swap *s, uint64_t page);
 // For a prefetch, with a lane in hand: checks out pages from this one on, until one is in, or not to be had for nothing. How many.
 uint32_t swap_check_out(struct swap *s, uint64_t page, int64_t stride, uint32_t most);
@@ -24,6 +26,9 @@ void swap_check_in(struct swap *s, uint64_t page, uint64_t count);
 void swap_release(struct swap *s); // the lock; wakes who waits for the demanded page
 // Not under the lock. The pages did not come; error (or 0) is left for their waiters.
 void swap_give_back(struct swap *s, uint64_t page, uint64_t count, int error);
+// Pages that were checked out, with the pin of this call, and not worked on; the page in hand, whose victim is still being written.
+void swap_unworked(struct swap *s, uint64_t page, uint64_t count, int error);
+void swap_unworked_without_frame(struct swap *s, int error);
 // (L) A victim that was to be written is in memory as before; it is written, and the page in hand has its memory from it: false
 // when it cannot be closed, or does not suffice.
 void swap_victim_in(struct victim victim);

@@ -9,7 +9,7 @@ if(TARGET dsm_core)
   add_unit_test(backing_direct SOURCES ${CMAKE_CURRENT_LIST_DIR}/backing_direct.c
                 ${CMAKE_CURRENT_LIST_DIR}/backing_rig.c ${CMAKE_CURRENT_LIST_DIR}/lane_sock_rig.c
                 ${CMAKE_CURRENT_LIST_DIR}/lane_exercise.c LIBRARIES dsm_core)
-  foreach(part pager pager_failures pager_prefetch pager_threads pager_segments pager_allocations trap_uffd)
+  foreach(part pager pager_failures pager_prefetch pager_fill pager_threads pager_segments pager_allocations trap_uffd)
     add_unit_test(${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/${part}.c
                   ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
                   LIBRARIES dsm_core)

@@ -36,6 +36,7 @@ static bool due(_Atomic int *failures)
 
 static int place(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to)
 {
+    (void)atomic_fetch_add(&rig.places, 1);
     return due(&rig.places_fail) ? -ENOMEM : rig.options.trap->place(view, offset, bytes, to);
 }
 
@@ -136,8 +137,7 @@ void rig_detach(unsigned i)
 // Leaves without a word to whatever looks at leaks: the test is in the middle of something.
 static void skip_without_userfaultfd(int error)
 {
-    printf("SKIPPED: this kernel has no userfaultfd for shared memory: %s\n", strerror(-error));
-    (void)fflush(stdout);
+    (void)fprintf(stderr, "SKIPPED: no userfaultfd for shared memory here: %s\n", strerror(-error));
     _exit(77);
 }
 

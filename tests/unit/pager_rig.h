@@ -75,6 +75,7 @@ struct rig {
     // The view between pager and kernel.
     _Atomic int protects_fail; // so many calls fail from now on
     _Atomic int places_fail;
+    _Atomic uint32_t places; // calls
     volatile uint8_t
         *store_when_looked; // is stored into once the trap has said what it knows; then NULL
     _Atomic uint32_t hold_discards; // 1: discards wait until it is 0
