@@ -121,9 +121,6 @@ one_fault() {
 
 export DSM_FAULT_TIMEOUT=0 # a fault may wait as long as the trouble lasts
 over_proxy start_client 14000 pagecheck --threads 16 --pages 8192 --seed "$seed" --ops "$operations" --walk-percent 25
-has_segment() {
-    [ -n "$(ls "$store/segments" 2>/dev/null)" ] || ended "$client_pid"
-}
 wait_until 60 has_segment || fail "pagecheck makes no segment"
 spoil
 end=$((SECONDS + seconds))

@@ -12,6 +12,8 @@
 #   client SECONDS PROGRAM ARG...   as an unprivileged user (when we are root), output into $client_log as well
 #   start_client SECONDS PROGRAM..  the same in the background, in $client_pid; wait_client takes its exit code
 #   wait_until SECONDS COMMAND...   polls; fails when the time is over
+#   has_segment                     the server has one, or the client has ended
+#   bpftrace_holds PID LOG          all of its probes are attached
 #   start_manager                   a stand-in for the service manager at $work/manager; what it is told: $work/told
 #   fail TEXT | skip TEXT
 #
@@ -214,7 +216,7 @@ start_dsmd() {
         9>"$work/ready" >>"$work/dsmd.log" 2>&1 </dev/null &
     dsmd_pid=$!
     pids+=("$dsmd_pid")
-    wait_until 20 dsmd_ready_or_ended || fail "dsmd says nothing for 20 s"
+    wait_until 60 dsmd_ready_or_ended || fail "dsmd says nothing for 60 s"
     alive "$dsmd_pid" || fail "dsmd ended at start"
     in_sandbox "$@" || fail "dsmd serves without its filter, or with capabilities"
     server_port=$(sed -n 's/.*:\([0-9][0-9]*\).*/\1/p' "$work/ready" | head -n 1)
@@ -224,7 +226,7 @@ start_dsmd() {
 stop_dsmd() {
     local status=0
     kill -TERM "$dsmd_pid"
-    wait_until 20 ended "$dsmd_pid" || fail "dsmd does not end within 20 s of SIGTERM"
+    wait_until 60 ended "$dsmd_pid" || fail "dsmd does not end within 60 s of SIGTERM"
     wait "$dsmd_pid" || status=$?
     [ $status -eq 0 ] || fail "dsmd ended with code $status"
 }
@@ -233,6 +235,20 @@ kill_dsmd() {
     alive "$dsmd_pid" || fail "dsmd ended by itself"
     kill -KILL "$dsmd_pid"
     wait "$dsmd_pid" 2>/dev/null || true
+}
+
+has_segment() {
+    [ -n "$(ls "$store/segments" 2>/dev/null)" ] || ended "$client_pid"
+}
+
+# It says how many it attaches before it has. Of its descriptors of perf events those that it polls carry its output, and each of
+# the others is a probe; it sleeps when it has made the last one work.
+bpftrace_holds() { # PID LOG
+    local wanted events polled
+    wanted=$(sed -n 's/^Attaching \([0-9][0-9]*\) probes*\.\.\.$/\1/p' "$2")
+    events=$(find "/proc/$1/fd" -lname 'anon_inode:\[perf_event\]' 2>/dev/null | wc -l)
+    polled=$(cat "/proc/$1/fdinfo/"* 2>/dev/null | grep -c '^tfd:') || true
+    [ -n "$wanted" ] && [ $((events - polled)) -ge "$wanted" ] && grep -q '^State:.S' "/proc/$1/status"
 }
 
 # The unprivileged user may be shut out of the folder that the tree lies in: then it gets copies.

@@ -31,11 +31,10 @@ done
 attached() {
     local i
     for ((i = 0; i < ${#lines[@]}; i++)); do
-        grep -q '^Attaching ' "$work/tracer.$i" || return 1
+        bpftrace_holds "${tracers[i]}" "$work/tracer.$i" || return 1
     done
 }
 wait_until 60 attached || fail "bpftrace does not attach: $(cat "$work"/tracer.*)"
-sleep 2 # it says so before it has
 go
 for ((i = 0; i < ${#lines[@]}; i++)); do
     alive "${tracers[i]}" || fail "this ended: ${lines[i]}: $(cat "$work/tracer.$i")"

@@ -9,8 +9,7 @@ need_probes
 start_subject "$build/bin/stat_firing" "$flag" 8 135000
 watch hist 0.5
 go
-sleep 0.6 # a sample
-compare
+compare_soon
 finish
 start_subject "$build/bin/stat_firing" "$flag" 8 1000
 go

@@ -8,7 +8,7 @@
 #   watch ARG...                  dsmstat as root in the background, $watch_pid, $out, $err; waits until it is attached (--csv)
 #   end_watch                     as by ^C; its exit code is 0
 #   go | finish                   the subject may begin | may end
-#   compare                       the last sums of $out are the counters that the subject printed
+#   compare                       the last sums of $out are the counters that the subject printed; compare_soon: they come to be
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -80,8 +80,8 @@ finish() {
     wait "$subject_job" || fail "the program: exit $?: $(cat "$subject_log")"
 }
 
-compare() { # [PID]: prints how many traps there were
-    awk -F, -v pid="${1:-$subject_pid}" '
+same_counters() { # prints how many traps there were
+    awk -F, -v pid="$subject_pid" '
         FNR == NR { if (split($0, word, " ") == 2) wanted[word[1]] = word[2]; next }
         FNR == 1 { for (i = 1; i <= NF; i++) name[i] = $i; next }
         $2 == pid { # of each group the last line, which is the latest
@@ -103,5 +103,15 @@ compare() { # [PID]: prints how many traps there were
             }
             printf "%d traps, %d counters are the same\n", sum["traps"], compared
             exit wrong || compared < 15
-        }' "$subject_log" "$out" || fail "the counters differ; dsmstat said: $(cat "$err")"
+        }' "$subject_log" "$out" >"$work/compared"
+}
+
+compare() {
+    same_counters || fail "the counters differ: $(cat "$work/compared"); dsmstat said: $(cat "$err")"
+    cat "$work/compared"
+}
+
+compare_soon() { # while dsmstat still writes samples
+    wait_until 60 same_counters || true
+    compare
 }

@@ -44,8 +44,8 @@ probes) # what a tracer adds up by itself is what the library counts
         $at:migrate_follow { @pages = sum(arg2); @bytes = sum(arg3); @faults = sum(arg4); }" >"$work/traced" 2>&1 &
     tracer=$!
     pids+=("$tracer")
-    wait_until 60 grep -q '^Attaching 4' "$work/traced" || fail "bpftrace does not attach: $(cat "$work/traced")"
-    sleep 2 # it says so before it has
+    wait_until 60 bpftrace_holds "$tracer" "$work/traced" || fail "bpftrace does not attach: $(cat "$work/traced")"
+    grep -q '^Attaching 4 ' "$work/traced" || fail "not four probes: $(cat "$work/traced")"
     hold_run leave
     hold_run pass
     kill -INT "$tracer"
