@@ -38,9 +38,10 @@ end_exporter() {
 
 # counters_are FACTOR BLOCK: those of the program's output, which has them in the order of --list, and more behind
 counters_are() {
-    local name number sample type seen=0
+    local name number sample type found seen=0
     while read -r name number sample type; do
-        is "$sample$group" $((number * $1))
+        found=$(value "$sample$group")
+        counter_is "$name" $((number * $1)) "$found" || fail "$sample is \"$found\", not $((number * $1))"
         grep -qx "# TYPE $sample $type" "$page" || fail "$sample is no $type"
         case $sample in
         dsm_"$name" | dsm_"$name"_total | *_bytes | *_bytes_total | *_seconds_total) ;;
