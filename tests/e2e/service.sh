@@ -4,7 +4,7 @@
 # system calls; and on SIGTERM finishes and closes while programs work, which go on with the next dsmd.
 # shellcheck source=tests/e2e/lib.sh
 . "$(dirname "$0")/lib.sh"
-need_programs dsmd dsmctl pagecheck
+need_programs dsmd dsmctl dsmstat pagecheck
 command -v python3 >/dev/null || skip "needs python3"
 make_keys
 
@@ -38,15 +38,19 @@ wait_until 20 told RELOADING=1 || fail "a reload is not told"
 wait_until 20 told READY=1 2 || fail "the end of a reload is not told"
 grep -qE '^MONOTONIC_USEC=[0-9]+$' "$work/told" || fail "a reload is told without its time"
 
+is_written_to() { # this dsmd, since its start
+    client_command 20 dsmstat server --json
+    "${command[@]}" >"$work/load" 2>&1 && grep -qE '"pages_written": ?[1-9]' "$work/load"
+}
 say "a stop while a program works, and one while a program is stopped"
-start_client 240 pagecheck --threads 4 --seconds 10 --pages 2048
-sleep 2
+start_client 240 pagecheck --threads 4 --seconds 30 --pages 2048
+wait_until 60 is_written_to || fail "pagecheck writes nothing: $(cat "$client_log")"
 stop_dsmd
 told STOPPING=1 || fail "a stop is not told"
 grep -qxF '<6>stopping' "$work/dsmd.log" || fail "no word of stopping"
 grep -qxF '<6>stopped; the store is closed' "$work/dsmd.log" || fail "no word of the end"
 start_dsmd
-sleep 2
+wait_until 60 is_written_to || fail "pagecheck does not go on with the next dsmd: $(cat "$client_log")"
 program=$(pgrep -P "$client_pid") || fail "timeout(1) has no child"
 kill -STOP "$program"
 stop_dsmd

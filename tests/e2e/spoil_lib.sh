@@ -12,7 +12,7 @@ start_proxy() {
         >"$work/proxy" &
     proxy_pid=$!
     pids+=("$proxy_pid")
-    wait_until 10 test -s "$work/proxy" || fail "the proxy does not start"
+    wait_until 60 test -s "$work/proxy" || fail "the proxy does not start"
     dsmd_port=$server_port
     proxy_port=$(head -n 1 "$work/proxy")
 }

@@ -50,7 +50,7 @@ agent() {
     on_host "$host" setpriv --pdeathsig KILL "$build/bin/dsmctl" agent --config "$work/$name.conf" --ready-fd 9 \
         9>"$work/$name.ready" >>"$work/$name.log" 2>&1 </dev/null &
     pids+=($!)
-    wait_until 10 test -s "$work/$name.ready" || fail "$name does not start: $(cat "$work/$name.log")"
+    wait_until 60 test -s "$work/$name.ready" || fail "$name does not start: $(cat "$work/$name.log")"
     echo "$name 192.0.2.1$host:$port $agent_key" >>"$work/hosts"
 }
 solver="binaries = $client_bin/solver"

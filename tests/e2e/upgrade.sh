@@ -22,6 +22,7 @@ start_dsmd
 port=$server_port
 start_client $((seconds * 3 + 60)) pagecheck --threads 8 --seconds "$seconds" --pages 4096
 upgrades=0
+wait_until 60 has_segment || fail "pagecheck makes no segment"
 end=$((SECONDS + seconds))
 while [ $((SECONDS + 2)) -le $end ]; do
     sleep 2
