@@ -203,12 +203,12 @@ static void test_half_open_flood(void **state)
     for (int i = 0; i < FLOOD; i++) {
         flood[i] = connect_from(server, "127.0.0.2");
     }
-    bool slow = deadline_now() - start > (int64_t)LIMIT_HANDSHAKE_MS * DEADLINE_NS_PER_MS;
     struct client good = {.instance = 2, .kind = kind};
     client_connect(server, &good);
+    bool slow = deadline_now() - start > (int64_t)LIMIT_HANDSHAKE_MS / 2 * DEADLINE_NS_PER_MS;
     assert_int_equal(ping(&good), 0);
     assert_int_equal(ping(&before), 0);
-    // On a machine so busy that they took longer to come than each may stay, never all of them were there.
+    // On a machine so busy that they took nearly as long to come as each may stay, never all of them were there.
     assert_true(server_said(server, "its place is needed") ||
                 (slow && server_said(server, "no handshake within its time")));
     for (int i = 0; i < FLOOD; i++) {
@@ -333,6 +333,18 @@ static void test_generations(void **state)
     assert_int_equal(server_stop(server), 0);
 }
 
+// Until they stay the same: a thread of gRPC that has just begun has no name yet.
+static int steady_threads(const struct server *server)
+{
+    int now = server_threads(server), last = 0;
+    for (int same = 0; same < 5; same = now == last ? same + 1 : 0) {
+        last = now;
+        (void)poll(NULL, 0, 100);
+        now = server_threads(server);
+    }
+    return now;
+}
+
 static void test_threads_are_fixed(void **state)
 {
     enum { CLIENTS = 100 };
@@ -342,14 +354,18 @@ static void test_threads_are_fixed(void **state)
     clients[0] = (struct client){.instance = 1, .kind = kind};
     client_connect(server, &clients[0]); // gRPC starts what it needs with the first
     assert_int_equal(ping(&clients[0]), 0);
-    int before = server_threads(server);
+    int before = steady_threads(server);
     assert_true(before > 0);
     for (int i = 1; i < CLIENTS; i++) {
         clients[i] = (struct client){.instance = (uint8_t)(i + 1), .kind = WIRE_LANE_SOCK};
         client_connect(server, &clients[i]);
         assert_int_equal(ping(&clients[i]), 0);
     }
-    assert_int_equal(server_threads(server), before);
+    int after = steady_threads(server);
+    for (int i = 0; i < 40 && after != before; i++) {
+        after = steady_threads(server);
+    }
+    assert_int_equal(after, before);
     for (int i = 0; i < CLIENTS; i++) {
         lane_destroy(&clients[i].lane);
     }

@@ -232,6 +232,19 @@ bool server_said(const struct server *server, const char *text)
     return found;
 }
 
+// One that dsmd started: gRPC names its own.
+static bool thread_is_own(const struct server *server, const char *task)
+{
+    char path[320], name[32] = "";
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%s/comm", (int)server->pid, task);
+    FILE *file = fopen(path, "re");
+    if (file != NULL) {
+        (void)fgets(name, sizeof name, file);
+        (void)fclose(file);
+    }
+    return strcmp(name, "dsmd\n") == 0;
+}
+
 int server_threads(const struct server *server)
 {
     char path[64];
@@ -242,7 +255,7 @@ int server_threads(const struct server *server)
         return -1;
     }
     for (const struct dirent *task; (task = readdir(tasks)) != NULL;) {
-        count += task->d_name[0] != '.';
+        count += task->d_name[0] != '.' && thread_is_own(server, task->d_name);
     }
     (void)closedir(tasks);
     return count;

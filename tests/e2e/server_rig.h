@@ -31,7 +31,7 @@ int server_try(struct server *server, char *said, size_t bytes); // runs until i
 void server_kill(struct server *server);
 int server_stop(struct server *server);                          // SIGTERM; exit code
 bool server_said(const struct server *server, const char *text); // in its log
-int server_threads(const struct server *server);
+int server_threads(const struct server *server);                 // its own, not gRPC's
 
 struct client {
     int key;          // number of the key file
