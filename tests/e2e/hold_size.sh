@@ -39,6 +39,7 @@ crowd)
         chown nobody "$HOLD_TALK"/client-*.key
     fi
     kill -HUP "$dsmd_pid"
+    wait_until 20 grep -q 'SIGHUP: read .* again$' "$work/dsmd.log" || fail "dsmd has not read its files again"
     hold_start crowd
     hold_await first
     sleep 0.5 # what a handshake needed is given back

@@ -69,14 +69,23 @@ descriptors() {
     find "/proc/$dsmd_pid/fd" -mindepth 1 2>/dev/null | wc -l
 }
 
-statistic() { # NAME
+look() { # of one dsmctl: the one before may still be going
     env "DSM_SERVER=$server_address:$server_port" "DSM_SERVER_KEY=$(cat "$work/server.key.pub")" \
-        "DSM_KEY_FILE=$work/client.key" "$build/bin/dsmctl" stat --json |
-        sed -nE "s/.*\"$1\": *([0-9]+).*/\1/p" | head -n 1
+        "DSM_KEY_FILE=$work/client.key" "$build/bin/dsmctl" stat --json >"$work/statistics"
+}
+
+statistic() { # NAME, of the last look
+    sed -nE "s/.*\"$1\": *([0-9]+).*/\1/p" "$work/statistics" | head -n 1
 }
 
 only_dsmctl_is_left() {
-    [ "$(statistic sessions)" = 1 ] && [ "$(statistic lanes)" = 1 ]
+    look && [ "$(statistic sessions)" = 1 ] && [ "$(statistic lanes)" = 1 ]
+}
+
+goes_on() { # for its time, and until everything has happened once; whom a round kills is chance
+    local took=$((SECONDS - begin))
+    [ $took -lt "$seconds" ] ||
+        { [ $took -lt $((seconds + 60)) ] && { [ $killed -lt 1 ] || [ $done_restarts -lt "$restarts" ]; }; }
 }
 
 need_programs dsmd dsmctl pagecheck
@@ -87,7 +96,7 @@ start_dsmd "${options[@]}"
 port=$server_port
 done_restarts=0
 begin=$SECONDS
-while [ $((SECONDS - begin)) -lt "$seconds" ]; do
+while goes_on; do
     round
     sleep 0.5
     if [ $done_restarts -lt "$restarts" ] &&

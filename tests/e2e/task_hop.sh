@@ -66,7 +66,7 @@ robbed)
 right)
     echo "$key tester" >"$work/authorized"
     kill -HUP "$dsmd_pid"
-    sleep 0.5
+    wait_until 20 grep -q 'SIGHUP: read .* again$' "$work/dsmd.log" || fail "dsmd has not read its files again"
     client 60 task_hop start || true
     grep -q 'migrate' "$client_log" || fail "the missing right is not named: $(cat "$client_log")"
     ;;

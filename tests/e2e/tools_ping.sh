@@ -33,8 +33,12 @@ cp "$work/stranger.key.pub" "$work/server.key.pub"
 tools_say 1 'key' dsmctl ping
 echo "$key" >"$work/server.key.pub"
 
-# Stopped: the connection is made (by the kernel), and no answer comes.
+# Stopped: the connection is made (by the kernel), and no answer comes. A thread that runs stops a little later.
+dsmd_is_stopped() {
+    [ -z "$(awk '/^State:/ && $2 != "T"' "/proc/$dsmd_pid/task"/*/status)" ]
+}
 kill -STOP "$dsmd_pid"
+wait_until 20 dsmd_is_stopped || fail "dsmd does not stop"
 tools_say 1 'dsmctl ping: ' dsmctl ping
 kill -CONT "$dsmd_pid"
 tools_say 0 '' dsmctl ping
