@@ -13,7 +13,7 @@ set_tests_properties(check.mutants PROPERTIES LABELS "check;plain-only" TIMEOUT 
 add_check(commands ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 add_check(rows ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 add_check(tidy ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
-set_tests_properties(check.tidy PROPERTIES LABELS "check;plain-only;slow" TIMEOUT 900 PROCESSORS 2 COST 1000) # first, or it would be last
+set_tests_properties(check.tidy PROPERTIES LABELS "check;plain-only;slow" TIMEOUT 1800 PROCESSORS 2 COST 1000) # first, or it would be last
 
 # What pager_fault() can reach, made again with a section for each function so that the linker can tell.
 file(GLOB handler_sources CONFIGURE_DEPENDS

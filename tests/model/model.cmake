@@ -47,7 +47,8 @@ foreach(pages 1 256) # with the larger one, runs that are not sent yet hold all 
 endforeach()
 add_model_test(StateVectors.crowd COMMAND ${hold_paused} crowd ENVIRONMENT DSM_SWAP_BUFFER=1)
 add_model_test(StateVectors.fifo COMMAND ${model_folder}/fifo.sh LABELS plain-only)
-add_model_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only)
+add_model_test(StateVectors.leap COMMAND ${hold_paused} leap LABELS plain-only ENVIRONMENT HOLD_SECONDS=280)
+set_tests_properties(vm.StateVectors.leap PROPERTIES TIMEOUT 320) # 60,000 leaps, on however busy a machine
 add_model_test(StateVectors.leap-call COMMAND ${hold} leap-call)
 add_model_test(StateVectors.leap-end COMMAND ${hold} leap-end)
 add_model_test(StateVectors.handler COMMAND ${hold} handler LABELS plain-only)

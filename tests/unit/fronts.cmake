@@ -12,6 +12,6 @@ if(TARGET rpc_server AND TARGET rpc_grpc)
     target_sources(unit_${part} PRIVATE ${CMAKE_CURRENT_LIST_DIR}/fronts_raw.c)
   endforeach()
   add_test(NAME unit.fronts.grpc COMMAND unit_fronts grpc)
-  set_tests_properties(unit.fronts.grpc PROPERTIES TIMEOUT 120
+  set_tests_properties(unit.fronts.grpc PROPERTIES TIMEOUT 400
     ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1")
 endif()

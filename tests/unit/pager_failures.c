@@ -387,7 +387,7 @@ static void a_foreign_fault_is_passed_on(void **state)
 static void a_page_filled_at_once_is_a_victim(void **state)
 {
     (void)state;
-    rig_start(&(struct rig_options){.fresh = true, .cache_pages = 8, .timeout_ms = 500});
+    rig_start(&(struct rig_options){.fresh = true, .cache_pages = 8});
     for (uint64_t i = 0; i < 64; i++) {
         rig_store(i, i + 1);
         assert_false(rig_has(i, PAGE_WANTED));
@@ -446,6 +446,7 @@ static void victims_cannot_be_closed(void **state)
     rig_frames("DDCC");
     atomic_store(&rig.protects_fail, 1 << 20);
     assert_int_not_equal(rig_swap_in(0, 1, 0), 0);
+    rig.pager.options.fault_timeout_ms = LIMIT_FAULT_TIMEOUT_MS; // the others are to succeed
     atomic_store(&rig.protects_fail, 0);
     rig_store(FRAMES_FROM, 71);
     rig_store(FRAMES_FROM + 1, 72);
