@@ -14,7 +14,7 @@ watch hist 0.5
 go
 end_watch
 compare
-names=(faults_read faults_write faults_waited swap_in_reads swap_in_no_read)
+names=(faults_read faults_write swap_in_reads swap_in_no_read) # that one waits for another's is chance
 if ! grep -qx 'trap: uffd' "$subject_log"; then # there the kernel notes a store into an open page, and nothing is trapped
     names+=(faults_upgrade)
 fi

@@ -30,7 +30,7 @@
 #include "tools/dsmctl_agent.h"
 #include "tools/mover_socket.h"
 
-enum { TASK_FD = 3, SLOW_S = 4, PIECES = 64, AGES_MS = 60000, PLAYED = 42 };
+enum { TASK_FD = 3, SLOW_S = 8, PIECES = 64, AGES_MS = 60000, PLAYED = 42 };
 
 static char folder[] = "/tmp/dsm-agent-XXXXXX", mark[64], log_path[64];
 
