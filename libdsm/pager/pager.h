@@ -361,19 +361,20 @@ uint64_t pager_release_clean(struct segment *segment);
 // ---- fault.c ----
 enum trap_verdict pager_fault(const struct trap_fault *fault);
 bool fault_may_store(const struct segment *segment, uint64_t page); // (L) as its access rights go
-
-// ---- fill.c ----
-// (L) The page has no contents, and there is memory for it: zeros will do, without a worker.
-bool fill_possible(const struct segment *segment, uint64_t page, bool write);
-// Under the lock when called, not under it when it returns. False: it is to be tried otherwise.
-bool fill_at_once(struct segment *segment, uint64_t page, bool write, struct fault_trace *trace);
-void pager_serve(struct pager *pager, const struct fault_request *request);
 // Sleeps until the page's word changes; under the lock when called, not under it when it returns. mask: to restore while
 // asleep, or NULL. wake_worker: it was asked for just now; who serves faults is woken once the lock is free.
 int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, const uint64_t *mask,
                     bool wake_worker);
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
+// ---- fill.c ----
+// (L) The page has no contents, and there is memory for it: zeros will do, without a worker.
+bool fill_possible(const struct segment *segment, uint64_t page, bool write);
+// Under the lock when called, not under it when it returns. False: it is to be tried otherwise.
+bool fill_at_once(struct segment *segment, uint64_t page, bool write, struct fault_trace *trace);
+
+// ---- serve.c ----
+void pager_serve(struct pager *pager, const struct fault_request *request);
 // The swap-in of a fault's run.
 void pager_fault_swap(struct swap *swap, struct segment *segment,
                       const struct fault_request *request, const struct read_ahead_plan *plan,
