@@ -3,18 +3,12 @@
 // First touch of a page without contents, while there is memory: nobody need be asked, and the
 // handler gives it some.
 //
-// Where the trap tracks stores, the pages behind it that a walk will touch next come with it, as
-// many as the policy says: they cost neither a trap nor a system call of their own, and one that is
-// never stored into is given up again without a word to the server. Memory that is not spare is
-// not taken for them. Where stores are seen by a trap only, each page needs that one in any case,
-// and comes alone.
-#include <sys/syscall.h>
-
+// Where the trap tracks stores, the pages behind it that a walk will touch next come with it: they
+// cost neither a trap nor a system call of their own, and one that is never stored into is given up
+// again without a word to the server. Memory that is not spare is not taken for them. Where stores
+// are seen by a trap only, each page needs that one in any case, and comes alone.
 #include "dsm/dsm.h"
 #include "libdsm/pager/pager.h"
-
-// Zeroing so much takes as long as some traps, and a thread waits for it.
-enum { FILL_BYTES_MOST = 256 << 10 };
 
 static bool without_contents(const struct segment *segment, uint64_t page)
 {
@@ -32,20 +26,19 @@ bool fill_possible(const struct segment *segment, uint64_t page, bool write)
 static uint32_t pages_to_fill(struct segment *segment, uint64_t page)
 {
     struct pager *pager = segment->pager;
-    if (!segment->view.ops->tracks || !segment->writable || pager->options.exact) {
-        return 1;
-    }
-    uint32_t thread = (uint32_t)sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-    struct read_ahead_plan plan = prefetch_plan(segment, thread, page);
-    uint64_t most = plan.stride == 1 ? (uint64_t)plan.count + 1 : 1;
     uint64_t bytes = segment->page_bytes;
-    most = most < FILL_BYTES_MOST / bytes ? most : FILL_BYTES_MOST / bytes;
+    uint64_t left = segment->table.pages - page;
     uint32_t n = 1;
-    while (n < most && without_contents(segment, page + n) && fault_may_store(segment, page + n) &&
+    if (!segment->view.ops->tracks || !segment->writable || pager->options.exact) {
+        return n;
+    }
+    uint32_t most = first_touch(&segment->fresh, page, prefetch_most(segment));
+    while (n < most && n < left && n < PAGER_FILL_BYTES / bytes &&
+           without_contents(segment, page + n) && fault_may_store(segment, page + n) &&
            frames_spare(pager, (n + 1) * bytes, pager->low_water)) {
         n++;
     }
-    read_ahead_trim(&segment->ahead, n - 1);
+    first_touch_got(&segment->fresh, page, n);
     return n;
 }
 
@@ -64,8 +57,13 @@ bool fill_at_once(struct segment *segment, uint64_t page, bool write, struct fau
         .no_wait = true,
         .deadline = pager_deadline(pager),
     };
+    // Pages that are on their way have no frames yet: whoever detaches would not wait for them.
+    segment->users++;
     lock_release(&pager->lock);
     bool filled = pager_swap_in(&swap) == 0;
+    lock_acquire(&pager->lock);
+    pager_leave(segment);
+    lock_release(&pager->lock);
     fault_trace_count(trace, swap.counted);
     return filled;
 }

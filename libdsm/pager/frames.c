@@ -26,24 +26,46 @@ uint64_t frames_free(const struct pager *pager)
     return pager->options.cache_bytes - pager->resident_bytes;
 }
 
-// So much as the mark says, but never more than what finds no place in any case: where all but a few pages fit, to keep the whole
-// mark free would drive out pages that are wanted again, round after round.
-static bool enough_is_left(const struct pager *pager, uint64_t in_bytes, uint64_t mark)
+static uint64_t smaller(uint64_t a, uint64_t b)
 {
+    return a < b ? a : b;
+}
+
+// A part of the cache is kept free, but never much more than what finds no place in any case: where all but a few pages fit, to
+// keep more free would drive out pages that are wanted again, round after round. Nor less than a page, or none would come.
+static void set_water_marks(struct pager *pager)
+{
+    enum { MOST_FREE = 4 << 20 };
     uint64_t cache = pager->options.cache_bytes;
     uint64_t beyond = pager->attached_bytes > cache ? pager->attached_bytes - cache : 0;
-    return cache - in_bytes >= (beyond < mark ? beyond : mark);
+    if (beyond > 0 && beyond < pager->largest_page) {
+        beyond = pager->largest_page;
+    }
+    uint64_t high = smaller(smaller(cache / 16, MOST_FREE), 2 * beyond);
+    pager->high_water = high;
+    pager->low_water = pager->options.laundry ? high / 2 : 0;
+}
+
+void frames_count_attached(struct pager *pager, const struct segment *segment, int sign)
+{
+    uint64_t bytes = segment->backing.pages * segment->page_bytes;
+    pager->attached_bytes += sign > 0 ? bytes : -bytes;
+    if (sign > 0 && segment->page_bytes > pager->largest_page) {
+        pager->largest_page = segment->page_bytes;
+    } else if (pager->attached_bytes == 0) {
+        pager->largest_page = 0;
+    }
+    set_water_marks(pager);
 }
 
 bool frames_enough(const struct pager *pager, uint64_t promised, uint64_t mark)
 {
-    return enough_is_left(pager, pager->resident_bytes - promised, mark);
+    return frames_free(pager) + promised >= mark;
 }
 
 bool frames_spare(const struct pager *pager, uint64_t bytes, uint64_t kept)
 {
-    return frames_free(pager) >= bytes &&
-           enough_is_left(pager, pager->resident_bytes + bytes, kept);
+    return frames_free(pager) >= bytes + kept;
 }
 
 static uint32_t now_ms(void)

@@ -16,6 +16,7 @@
 #include "libdsm/backing/backing.h"
 #include "libdsm/page/page_table.h"
 #include "libdsm/pager/fault_record.h"
+#include "libdsm/policy/first_touch.h"
 #include "libdsm/policy/read_ahead.h"
 #include "libdsm/policy/replacement.h"
 #include "libdsm/sync/futex.h"
@@ -48,6 +49,7 @@ struct segment {
     struct page_table table;        // (L)
     struct trap_view view;
     struct read_ahead ahead;    // (L)
+    struct first_touch fresh;   // (L)
     uint64_t pinned_pages;      // (L)
     uint64_t none_pages;        // (L) in state NONE
     bool arrived;               // it came here in a capsule
@@ -121,10 +123,12 @@ struct pager {
     struct replacement replacement; // (L)
     uint64_t resident_bytes;        // (L) frames in use or promised
     uint64_t attached_bytes;        // (L) of all segments
+    uint32_t largest_page;          // (L) bytes, of the segments since there was none
     uint64_t pinned_bytes;          // (L)
     uint64_t open_pages;            // (L) that the program may touch without a trap
     uint64_t edges;                 // (L) places where protection changes, if they cost mappings
-    uint64_t low_water, high_water; // free bytes between which the laundry works
+    // Free bytes between which the laundry works; changed under the lock.
+    _Atomic uint64_t low_water, high_water;
     struct {
         _Atomic uintptr_t base, end;
         struct segment *_Atomic segment;
@@ -210,9 +214,11 @@ bool frames_evictable(const struct pager *pager, const struct segment *segment,
                       uint64_t page);                            // (L)
 bool frames_needs_write(struct segment *segment, uint64_t page); // (L) before it goes; looks
 uint64_t frames_free(const struct pager *pager);                 // (L) bytes
-// (L) The mark's bytes are free, or what all pages that are not in need: where all fit, none has to go. promised: they will be free, too.
+// (L) A segment has come (sign 1), or goes (-1): how much is to be kept free depends on how large all are.
+void frames_count_attached(struct pager *pager, const struct segment *segment, int sign);
+// (L) The mark's bytes are free. promised: they will be, too.
 bool frames_enough(const struct pager *pager, uint64_t promised, uint64_t mark);
-// (L) So many bytes are free, and enough is when they are taken.
+// (L) So many bytes are free, and so many more that are to be kept.
 bool frames_spare(const struct pager *pager, uint64_t bytes, uint64_t kept);
 struct segment *frames_owner(const struct pager *pager, uint32_t frame);
 // (L) What replacement finds in a frame that may be taken: an open page is closed, with its neighbours.
@@ -368,6 +374,8 @@ int pager_wait_page(struct segment *segment, uint64_t page, int64_t deadline, co
 int64_t pager_deadline(const struct pager *pager); // from now, by fault_timeout
 
 // ---- fill.c ----
+// Pages that get memory together. The kernel zeroes them under the pager's lock, when they are opened.
+enum { PAGER_FILL_BYTES = 256 << 10 };
 // (L) The page has no contents, and there is memory for it: zeros will do, without a worker.
 bool fill_possible(const struct segment *segment, uint64_t page, bool write);
 // Under the lock when called, not under it when it returns. False: it is to be tried otherwise.
@@ -404,6 +412,8 @@ void *direct_go_on(void *direct);
 // ---- prefetch.c ----
 // (L) What is to come with this page, for which a thread waits.
 struct read_ahead_plan prefetch_plan(struct segment *segment, uint32_t thread, uint64_t page);
+uint32_t
+prefetch_most(const struct segment *segment); // pages that may come at once, the touched one too
 // (L) The first touch of a page that came ahead: opens what may be opened with it. The call that fetches the next
 // window, to be queued once the lock is free, or NULL.
 struct call *prefetch_touched(struct segment *segment, uint64_t page);

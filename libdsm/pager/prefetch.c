@@ -22,8 +22,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-// Pages that may come at once, the touched one too.
-static uint32_t most_pages(const struct segment *segment)
+uint32_t prefetch_most(const struct segment *segment)
 {
     const struct pager_options *o = &segment->pager->options;
     uint64_t most = smaller(LIMIT_RUN_BYTES, o->read_ahead_bytes) / segment->page_bytes;
@@ -34,7 +33,7 @@ static uint32_t most_pages(const struct segment *segment)
 
 struct read_ahead_plan prefetch_plan(struct segment *segment, uint32_t thread, uint64_t page)
 {
-    return read_ahead_fault(&segment->ahead, thread, page, most_pages(segment),
+    return read_ahead_fault(&segment->ahead, thread, page, prefetch_most(segment),
                             segment->table.pages);
 }
 
@@ -107,7 +106,7 @@ struct call *prefetch_touched(struct segment *segment, uint64_t page)
 {
     struct read_ahead_plan plan;
     int64_t stride;
-    uint32_t open = read_ahead_touched(&segment->ahead, page, most_pages(segment),
+    uint32_t open = read_ahead_touched(&segment->ahead, page, prefetch_most(segment),
                                        segment->table.pages, &stride, &plan);
     prefetch_seen(segment, page_at(&segment->table, page));
     if ((stride == 1 || stride == -1) && !segment->pager->options.exact) {

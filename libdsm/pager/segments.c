@@ -27,10 +27,9 @@ static int publish(struct pager *pager, struct segment *segment)
 static void count_attached(struct segment *segment, int sign)
 {
     struct pager *pager = segment->pager;
-    uint64_t bytes = segment->backing.pages * segment->page_bytes;
     sync_mask mask = sync_block_signals();
     lock_acquire(&pager->lock);
-    pager->attached_bytes += sign > 0 ? bytes : -bytes;
+    frames_count_attached(pager, segment, sign);
     lock_release(&pager->lock);
     sync_restore_signals(mask);
 }
@@ -45,6 +44,7 @@ int pager_attach(struct pager *pager, struct segment *segment, void *base)
     segment->write_failed = false;
     placement_whole(&segment->placement, &segment->backing, segment->backing.pages);
     read_ahead_start(&segment->ahead);
+    segment->fresh = (struct first_touch){.walks = {{0}}};
     uint64_t highest = atomic_load(&segment->backing.acknowledged);
     int error = page_table_create(&segment->table, segment->backing.pages,
                                   highest == 0 ? PAGE_UNDEFINED : PAGE_BACKING, &pager->lock);

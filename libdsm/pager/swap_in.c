@@ -131,7 +131,9 @@ static struct step absent(struct swap *s, struct page_entry *entry, enum page_st
         return step;
     }
     if (read && s->lane == NULL) {
-        step.outcome = s->no_wait ? IN_NO_IO : IN_NEED_LANE;
+        step.outcome = s->no_wait && optional(s) ? IN_FAR_ENOUGH
+                       : s->no_wait              ? IN_NO_IO
+                                                 : IN_NEED_LANE;
         return step;
     }
     if (!may_drive_out(s) && !room_to_spare(s)) {
@@ -238,22 +240,22 @@ static bool needs_spare_memory_only(const struct swap *s, uint64_t page)
            backing_fate_of(&segment->placement, page) == BACKING_WELL && room_to_spare(s);
 }
 
-// The page in hand needs memory only. So may those behind it: one system call is enough for all. How many, with it; the last
-// of them is then in hand.
+// Of the pages behind the one in hand those that need memory only, too. How many, with it; the last is then in hand.
 static uint32_t check_out_to_fill(struct swap *s)
 {
-    uint64_t left = s->end - s->page;
-    uint32_t run = pager_run_pages(s->segment);
-    uint32_t most = left < run ? (uint32_t)left : run;
+    uint32_t most = PAGER_FILL_BYTES / s->segment->page_bytes;
     uint32_t n = 1;
-    if (most == 1) {
-        return 1;
+    if (s->page + 1 == s->end) {
+        return n;
     }
     lock_acquire(&s->pager->lock);
-    for (; n < most && needs_spare_memory_only(s, s->page + 1); n++) {
+    for (; n < most && s->page + 1 < s->end && needs_spare_memory_only(s, s->page + 1); n++) {
         s->page++;
-        struct step step = consider(s);
-        INVARIANT(step.outcome == IN_NO_READ && !step.dirty);
+        if (consider(s).outcome != IN_NO_READ) { // its fate has changed just now: it is met again
+            s->error = 0;
+            s->page--;
+            break;
+        }
     }
     lock_release(&s->pager->lock);
     return n;
@@ -368,6 +370,11 @@ static bool take_no_read(struct swap *s, const struct step *step)
     SWAP_ADD(s, no_read, count - 1);
     int error = s->segment->view.ops->place(&s->segment->view, offset_of(s, page),
                                             (uint64_t)count << s->segment->page_shift, NULL);
+    if (error != 0 && s->demand_settled) { // nobody waits for these
+        swap_unworked(s, page, count, 0);
+        s->end = s->page;
+        return false;
+    }
     if (error != 0) {
         swap_fail(s, -ENOMEM, s->segment, page);
         swap_unworked(s, page, count, -ENOMEM);

@@ -362,14 +362,6 @@ static int start_threads(struct pager *pager)
     return error;
 }
 
-static void set_water_marks(struct pager *pager)
-{
-    enum { MOST_FREE = 4 << 20 };
-    uint64_t high = pager->options.cache_bytes / 16;
-    pager->high_water = high > MOST_FREE ? MOST_FREE : high;
-    pager->low_water = pager->options.laundry ? pager->high_water / 2 : 0;
-}
-
 int pager_start(struct pager *pager, const struct pager_options *options, struct counters *stat,
                 struct backing *backing)
 {
@@ -380,7 +372,6 @@ int pager_start(struct pager *pager, const struct pager_options *options, struct
     }
     pager->stat = stat;
     pager->backing = backing;
-    set_water_marks(pager);
     uint64_t frames = options->cache_bytes / LIMIT_PAGE_MIN_BYTES;
     void *table = mmap(NULL, frames * sizeof(struct frame), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

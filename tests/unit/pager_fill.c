@@ -186,18 +186,176 @@ static void a_call_fills_runs(void **state)
     (void)state;
     start(tracking, true, PAGES);
     assert_int_equal(rig_swap_in(0, 512, DSM_WRITE), 0);
-    assert_int_equal(atomic_load(&rig.places), 2); // of the buffer's 256 pages
+    assert_int_equal(atomic_load(&rig.places), 512 / RUN_MOST);
     assert_int_equal(GET(swap_in_no_read), 512);
     assert_int_equal(rig_swap_in(512, 10, DSM_PIN), 0);
-    assert_int_equal(atomic_load(&rig.places), 12); // a pin may be refused: one by one
+    assert_int_equal(atomic_load(&rig.places), 512 / RUN_MOST + 10); // a pin may be refused
     rig_stop();
     start(tracking, false, PAGES);
     assert_int_equal(rig_swap_in(0, 256, DSM_KILL), 0);
-    assert_int_equal(atomic_load(&rig.places), 1);
+    assert_int_equal(atomic_load(&rig.places), 256 / RUN_MOST);
     rig_expect_io("");
     for (uint64_t page = 0; page < 256; page++) {
         rig_expect_page(page, 0);
     }
+    rig_stop();
+}
+
+// A walk that was good for long windows is no reason to give memory to what lies behind a touch elsewhere.
+static void only_where_a_walk_goes_on(void **state)
+{
+    (void)state;
+    enum { WALK = 255, TOUCHES = 8, STRIDE = 80 };
+    start(tracking, true, PAGES);
+    store_into(0, WALK); // 1 + 2 + ... 64 pages, and twice 64
+    assert_int_equal(resident(), WALK);
+    for (uint64_t i = 0; i < TOUCHES; i++) {
+        store_into(WALK + 1 + i * STRIDE, 1);
+    }
+    assert_int_equal(resident(), WALK + TOUCHES);
+    rig_stop();
+}
+
+// Two walks and touches here and there, in turn: each walk has its windows.
+static void walks_side_by_side(void **state)
+{
+    (void)state;
+    enum { WALK = 200, FROM = 400, ELSEWHERE = 700 };
+    start(tracking, true, PAGES);
+    for (uint64_t i = 0; i < WALK; i++) {
+        store_into(i, 1);
+        store_into(FROM + i, 1);
+        store_into(ELSEWHERE + i * 61 % 300, i % 20 == 0);
+    }
+    assert_in_range(GET(faults_write), 2 * 8, 2 * 9 + WALK / 20);
+    rig_stop();
+}
+
+// A page without contents in a walk over pages that have some does not break off the walk's windows.
+static void a_hole_in_a_walk_of_reads(void **state)
+{
+    (void)state;
+    char states[PAGES + 1];
+    for (uint64_t page = 0; page < PAGES; page++) {
+        states[page] = page % 16 == 15 ? 'U' : 'O';
+    }
+    states[PAGES] = 0;
+    unsigned faults[2];
+    for (int holes = 0; holes < 2; holes++) {
+        rig_start(&(struct rig_options){.trap = tracking,
+                                        .pages = PAGES,
+                                        .cache_pages = PAGES,
+                                        .second_chance = true,
+                                        .read_ahead_bytes = 1 << 20});
+        rig_pages(holes ? states : "");
+        for (uint64_t page = 0; page < PAGES; page++) {
+            rig_expect_page(page, holes && states[page] == 'U' ? 0 : rig_first_stamp(page));
+            rig_settle();
+        }
+        faults[holes] = (unsigned)GET(faults_read);
+        rig_stop();
+    }
+    // Each hole is a touch, and cuts the run that it lies in: the run behind it is one more.
+    assert_in_range(faults[1], PAGES / 16, 2 * (PAGES / 16) + faults[0]);
+}
+
+static int give_up(uint64_t pages)
+{
+    struct data_change change = {
+        .segment = &rig.segments[0],
+        .end = pages,
+        .data = DSM_DATA_UNDEFINED,
+        .deadline = pager_deadline(&rig.pager),
+    };
+    sync_mask mask = sync_block_signals();
+    int error = pager_set_data(&change);
+    sync_restore_signals(mask);
+    return error;
+}
+
+static void *change_fate(void *stop)
+{
+    while (atomic_load((_Atomic uint32_t *)stop) == 0) {
+        atomic_store(&rig.segments[0].backing.fate, BACKING_LOST);
+        atomic_store(&rig.segments[0].backing.fate, BACKING_WELL);
+        for (int i = 0; i < 100; i++) { // some pages are to come
+            (void)atomic_load((_Atomic uint32_t *)stop);
+        }
+    }
+    return NULL;
+}
+
+// Whether the segment is lost may become known at any time, also between two looks at a page.
+static void a_fate_that_changes(void **state)
+{
+    (void)state;
+    _Atomic uint32_t stop = 0;
+    unsigned lost = 0;
+    pthread_t thread;
+    start(tracking, true, PAGES);
+    assert_int_equal(pthread_create(&thread, NULL, change_fate, &stop), 0);
+    for (int round = 0; round < 300; round++) {
+        int error = rig_swap_in(0, PAGES, 0);
+        lost += error == -DSM_ELOST;
+        assert_true(error == 0 || error == -DSM_ELOST);
+        assert_int_equal(give_up(PAGES), 0);
+    }
+    atomic_store(&stop, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    atomic_store(&rig.segments[0].backing.fate, BACKING_WELL);
+    assert_in_range(lost, 1, 300);
+    rig.faulted += lost;
+    store_into(0, PAGES);
+    expect_stored_into(0, PAGES);
+    rig_stop();
+}
+
+static _Atomic uint32_t placing, may_place;
+
+static int place_later(struct trap_view *view, uint64_t offset, uint64_t bytes, void **to)
+{
+    atomic_store(&placing, 1);
+    sync_wake(&placing, 1);
+    while (atomic_load(&may_place) == 0) {
+        (void)sync_wait(&may_place, 0, SYNC_FOR_EVER);
+    }
+    return tracking->place(view, offset, bytes, to);
+}
+
+static void *touch_first_page(void *argument)
+{
+    (void)argument;
+    store_into(0, 1);
+    return NULL;
+}
+
+// A fill that is under way is work on the segment: whoever detaches it waits.
+static void a_fill_under_way_is_work(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    start(tracking, true, PAGES);
+    struct trap_ops held = *rig.options.trap;
+    const struct trap_ops *before = rig.options.trap;
+    held.place = place_later;
+    atomic_store(&placing, 0);
+    atomic_store(&may_place, 0);
+    rig.options.trap = &held;
+    assert_int_equal(pthread_create(&thread, NULL, touch_first_page, NULL), 0);
+    while (atomic_load(&placing) == 0) {
+        (void)sync_wait(&placing, 0, SYNC_FOR_EVER);
+    }
+    sync_mask mask = sync_block_signals();
+    lock_acquire(&rig.pager.lock);
+    uint32_t users = rig.segments[0].users;
+    lock_release(&rig.pager.lock);
+    sync_restore_signals(mask);
+    rig.options.trap = before;
+    atomic_store(&may_place, 1);
+    sync_wake(&may_place, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(users, 1);
+    assert_int_equal(rig.segments[0].users, 0);
     rig_stop();
 }
 
@@ -215,6 +373,11 @@ int main(void)
         TEST(memory_that_is_not_spare_is_left_alone),
         TEST(a_run_that_finds_no_memory),
         TEST(a_call_fills_runs),
+        TEST(only_where_a_walk_goes_on),
+        TEST(walks_side_by_side),
+        TEST(a_hole_in_a_walk_of_reads),
+        TEST(a_fate_that_changes),
+        TEST(a_fill_under_way_is_work),
     };
     int error = trap_uffd_get(true, &tracking);
     if (error != 0 || !tracking->tracks) {
