@@ -18,9 +18,10 @@ program_started() {
 }
 wait_until 60 program_started || fail "the program did not start"
 
-# resident_bytes: of all memory files that the program's segments are made of, by their allocated blocks
+# resident_bytes: of all memory files that the program's segments are made of, by their allocated blocks; the program may end
+# meanwhile
 resident_bytes() {
-    find "/proc/$program_pid/fd" -lname '/memfd:dsm-frames*' -exec stat -L -c %b {} + 2>/dev/null |
+    { find "/proc/$program_pid/fd" -lname '/memfd:dsm-frames*' -exec stat -L -c %b {} + 2>/dev/null || true; } |
         awk '{ sum += $1 } END { print sum * 512 }'
 }
 

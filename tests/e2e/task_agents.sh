@@ -131,13 +131,20 @@ wait_until 20 movable 1 2 || fail "the second task is not movable"
 migrate 1 filler small || fail "the second task does not move: $(cat "$work/said")"
 refused 'This host is full' solver small
 
+# Where it has arrived it says after a moment that it is movable again.
+answered() { # HOST PROGRAM TO [OPTION...]: in $answer
+    answer=0
+    migrate "$@" || answer=$?
+    [ $answer -eq 0 ] || ! grep -q 'There is no task' "$work/said"
+}
 here=1
 for next in 2 3 1 2 3 1; do
     options=()
     if [ $here -eq 3 ]; then
         options=(--json)
     fi
-    migrate $here solver host$next "${options[@]}" || fail "from $here to $next: $(cat "$work/said")"
+    wait_until 60 answered $here solver host$next "${options[@]}" || fail "the task does not become movable: $(cat "$work/said")"
+    [ "$answer" -eq 0 ] || fail "from $here to $next: $(cat "$work/said")"
     say "$(tr -s ' \n' ' ' <"$work/said")"
     if [ $here -eq 3 ]; then
         grep -q '"outcome": "moved"' "$work/said" || fail "no JSON: $(cat "$work/said")"
