@@ -17,11 +17,6 @@
 
 enum { LOOKS = 256 }; // pages under one hold of the lock
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 enum dsm_data pager_data(const struct segment *segment, const struct page_entry *entry)
 {
     enum page_state state = page_state(&segment->table, entry);

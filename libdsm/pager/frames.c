@@ -26,11 +26,6 @@ uint64_t frames_free(const struct pager *pager)
     return pager->options.cache_bytes - pager->resident_bytes;
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 // A part of the cache is kept free, but never much more than what finds no place in any case: where all but a few pages fit, to
 // keep more free would drive out pages that are wanted again, round after round. Nor less than a page, or none would come.
 static void set_water_marks(struct pager *pager)

@@ -21,11 +21,6 @@ enum { LOOKS = 256 };
 
 // ---- pages in memory
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 // (L) The first page from `page` on that has a frame, at most LOOKS looks away: else where to look on.
 static uint64_t look_for_frame(const struct segment *segment, uint64_t page, bool *found)
 {

@@ -37,6 +37,11 @@ enum {
     PAGER_DIRECT_MS = 20, // how long a thread stays in its handler for an answer
 };
 
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 struct segment {
     struct pager *pager;
     uint32_t index;

@@ -17,11 +17,6 @@
 #include "libdsm/pager/swap_run.h"
 #include "libdsm/stat/probes.h"
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 uint32_t prefetch_most(const struct segment *segment)
 {
     const struct pager_options *o = &segment->pager->options;

@@ -4,21 +4,20 @@
 #include <stdbool.h>
 #include <string.h>
 
-static uint32_t walk_to(const struct first_touch *f, uint64_t page)
+static bool goes_on(const struct first_touch *f, uint32_t walk, uint64_t page)
 {
-    uint32_t i = 0;
-    while (i < FIRST_TOUCH_WALKS - 1 && (f->walks[i].count == 0 || f->walks[i].next != page)) {
-        i++;
-    }
-    return i;
+    return f->walks[walk].count > 0 && f->walks[walk].next == page;
 }
 
 uint32_t first_touch(struct first_touch *f, uint64_t page, uint32_t most)
 {
-    uint32_t i = walk_to(f, page);
-    bool goes_on = f->walks[i].count > 0 && f->walks[i].next == page;
-    uint32_t count = goes_on ? f->walks[i].count * 2 : 1;
-    memmove(&f->walks[1], &f->walks[0], i * sizeof f->walks[0]);
+    uint32_t i = 0;
+    while (i < FIRST_TOUCH_WALKS - 1 && !goes_on(f, i, page)) {
+        i++;
+    }
+    uint32_t count = goes_on(f, i, page) ? f->walks[i].count * 2 : 1;
+    memmove(&f->walks[1], &f->walks[0],
+            i * sizeof f->walks[0]); // the last one goes, if none goes on
     return count < most ? count : most;
 }
 

@@ -140,7 +140,7 @@ pour_in_turn() { # KIND RATE ROUND
     rate_elsewhere=$rate_before
     [ "$form" = short ] || [ $(($3 % 2)) -eq 0 ] || pour_elsewhere "$1" "$2"
     pour_here "$1" "$2"
-    local during=$rate begin
+    local during=$rate begin calm_ms
     begin=$(milliseconds)
     wait_until "$calm_s" calm || fail "$1: $(descriptors) descriptors $calm_s s later, $descriptors_before before"
     newcomer || fail "$1: nobody gets in afterwards"

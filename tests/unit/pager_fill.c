@@ -259,20 +259,6 @@ static void a_hole_in_a_walk_of_reads(void **state)
     assert_in_range(faults[1], PAGES / 16, 2 * (PAGES / 16) + faults[0]);
 }
 
-static int give_up(uint64_t pages)
-{
-    struct data_change change = {
-        .segment = &rig.segments[0],
-        .end = pages,
-        .data = DSM_DATA_UNDEFINED,
-        .deadline = pager_deadline(&rig.pager),
-    };
-    sync_mask mask = sync_block_signals();
-    int error = pager_set_data(&change);
-    sync_restore_signals(mask);
-    return error;
-}
-
 static void *change_fate(void *stop)
 {
     while (atomic_load((_Atomic uint32_t *)stop) == 0) {
@@ -298,7 +284,7 @@ static void a_fate_that_changes(void **state)
         int error = rig_swap_in(0, PAGES, 0);
         lost += error == -DSM_ELOST;
         assert_true(error == 0 || error == -DSM_ELOST);
-        assert_int_equal(give_up(PAGES), 0);
+        assert_int_equal(rig_give_up(PAGES), 0);
     }
     atomic_store(&stop, 1);
     assert_int_equal(pthread_join(thread, NULL), 0);

@@ -119,6 +119,19 @@ static inline int rig_swap_in(uint64_t page, uint64_t count, unsigned flags)
     return rig_swap_in_next(page, count, flags, DSM_NO_PAGE);
 }
 int rig_clean(uint64_t page, uint64_t count);
+static inline int rig_give_up(uint64_t pages) // from the first one on: they have no contents then
+{
+    struct data_change change = {
+        .segment = &rig.segments[0],
+        .end = pages,
+        .data = DSM_DATA_UNDEFINED,
+        .deadline = pager_deadline(&rig.pager),
+    };
+    sync_mask mask = sync_block_signals();
+    int error = pager_set_data(&change);
+    sync_restore_signals(mask);
+    return error;
+}
 void rig_age(uint64_t page, uint64_t count);
 uint8_t *rig_at(uint64_t page);                        // in the program's view
 void rig_store(uint64_t page, uint64_t stamp);         // fills the page, in the program's view

@@ -128,16 +128,7 @@ static void frames_given_up_together(void **state)
     rig_settle();
     uint64_t resident = rig.pager.resident_bytes;
     uint32_t woken = atomic_load(&rig.pager.frames_word);
-    struct data_change change = {
-        .segment = &rig.segments[0],
-        .end = PAGES,
-        .data = DSM_DATA_UNDEFINED,
-        .deadline = pager_deadline(&rig.pager),
-    };
-    sync_mask mask = sync_block_signals();
-    int error = pager_set_data(&change);
-    sync_restore_signals(mask);
-    assert_int_equal(error, 0);
+    assert_int_equal(rig_give_up(PAGES), 0);
     assert_int_equal(resident - rig.pager.resident_bytes, (uint64_t)PAGES * RIG_PAGE);
     assert_int_equal(atomic_load(&rig.pager.frames_word) - woken, 1);
     rig_expect_page(PAGES - 1, 0);
@@ -175,6 +166,30 @@ static void low_addresses_are_nobodys(void **state)
     rig_stop();
 }
 
+// What is kept free follows how much finds no place: nothing where all fit; a page at least, or the laundry would aim at none.
+static void what_is_kept_free(void **state)
+{
+    (void)state;
+    enum { BYTES = 65536, PAGES = 100 };
+    rig_start(&(struct rig_options){
+        .pages = PAGES, .page_bytes = BYTES, .cache_pages = PAGES, .laundry = true});
+    assert_int_equal(rig.pager.high_water, 0);
+    assert_int_equal(rig.pager.low_water, 0);
+    const uint64_t cache = rig.pager.options.cache_bytes;
+    rig.pager.options.cache_bytes = 2 * cache - BYTES / 2; // the second one lacks half a page
+    rig_attach(1);
+    assert_int_equal(rig.pager.high_water, 2 * BYTES);
+    assert_int_equal(rig.pager.low_water, BYTES);
+    rig_detach(1);
+    assert_int_equal(rig.pager.high_water, 0);
+    rig.pager.options.cache_bytes = cache; // and here all of its pages
+    rig_attach(1);
+    assert_int_equal(rig.pager.high_water, cache / 16);
+    assert_int_equal(rig.pager.low_water, cache / 32);
+    rig_detach(1);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -186,6 +201,7 @@ int main(void)
         TEST(a_segment_goes_with_its_pins),
         TEST(frames_given_up_together),
         TEST(low_addresses_are_nobodys),
+        TEST(what_is_kept_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
