@@ -7,8 +7,10 @@
 //   stat_exact FILE TOUCHES PAGES   prints its pid, waits for FILE, then from each thread TOUCHES cheap touches (two traps each)
 //                                   and PAGES random ones; prints "counters", "NAME NUMBER"..., the trap, "end", and waits for FILE.end
 //   stat_exact FILE 0 PAGES measure one thread touches PAGES pages that are not in; prints the median of what that took as it saw it
-//   stat_exact FILE 0 PAGES idle    the same from 8 threads that have a processor only when nobody else wants it, and somebody does
+//   stat_exact FILE 0 PAGES idle    the same from 8 threads that have a processor only when nobody else wants it, and somebody does;
+//                                   prints how long they all took, and for how long of that they were ready and had no processor
 #include <dsm/dsm.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -25,6 +27,7 @@ static dsm *session;
 static dsm_segment *scratch, *shared;
 static unsigned long touches, pages;
 static const char *mode = "";
+static _Atomic uint64_t whole_ns, ready_ns; // of the touches of touch_absent()
 
 static void check(int result, const char *what)
 {
@@ -78,11 +81,25 @@ static int by_size(const void *left, const void *right)
     return a < b ? -1 : (a > b ? 1 : 0);
 }
 
+// For how long this thread has been ready without a processor, in its life.
+static uint64_t ready_so_far(int schedstat)
+{
+    char text[64] = "", *end;
+    if (pread(schedstat, text, sizeof text - 1, 0) <=
+        0) { // how long it ran, how long it waited, how often
+        (void)fprintf(stderr, "/proc/thread-self/schedstat cannot be read\n");
+        exit(1);
+    }
+    (void)strtoull(text, &end, 10);
+    return strtoull(end, NULL, 10);
+}
+
 // Pages that are not in, in no order. Returns the median of the times.
 static uint64_t touch_absent(uint64_t seed)
 {
     volatile unsigned char *base = dsm_segment_base(shared);
     uint64_t *times = calloc(pages, sizeof *times);
+    int schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     for (unsigned long i = 0; times != NULL && i < pages; i++) {
         dsm_page_info info;
         uint64_t page;
@@ -91,10 +108,13 @@ static uint64_t touch_absent(uint64_t seed)
             page = (seed >> 33) % SHARED;
             check(dsm_page_state(shared, page, &info), "dsm_page_state");
         } while (info.resident);
-        uint64_t begun = now_ns();
+        uint64_t ready = ready_so_far(schedstat), begun = now_ns();
         (void)base[page * PAGE];
         times[i] = now_ns() - begun;
+        whole_ns += times[i];
+        ready_ns += ready_so_far(schedstat) - ready;
     }
+    (void)close(schedstat);
     uint64_t median = 0;
     if (times != NULL) {
         qsort(times, pages, sizeof *times, by_size);
@@ -233,6 +253,8 @@ int main(int argc, char **argv)
         printf("p50_ns %llu\n", (unsigned long long)touch_absent(1));
     } else if (strcmp(mode, "idle") == 0) {
         run_idle_threads();
+        printf("whole_ns %llu\nready_ns %llu\n", (unsigned long long)whole_ns,
+               (unsigned long long)ready_ns);
     } else {
         run_threads();
     }
