@@ -184,8 +184,8 @@ static void *keep(void *argument)
     struct backing *backing = &session->backing;
     int64_t pause_ms = LIMIT_RECONNECT_MIN_MS;
     int64_t next_heartbeat = sync_after_ms(LIMIT_HEARTBEAT_MS);
-    while (atomic_load(&backing->stopping) == 0) {
-        uint32_t broken = atomic_load(&backing->broken);
+    uint32_t broken;
+    while (sync_goes_on(&backing->stopping, &backing->broken, &broken)) {
         uint64_t before = STAT_GET(backing->stat, reconnects);
         int64_t wake = next_heartbeat;
         if (bring_all_up(session)) {

@@ -260,8 +260,8 @@ void *laundry_run(void *argument)
 {
     struct batch batch;
     struct pager *pager = argument;
-    while (atomic_load(&pager->stopping) == 0) {
-        uint32_t seen = atomic_load(&pager->laundry_word);
+    uint32_t seen;
+    while (sync_goes_on(&pager->stopping, &pager->laundry_word, &seen)) {
         int64_t until = SYNC_FOR_EVER;
         while (atomic_load(&pager->stopping) == 0 && wanted(pager)) {
             if (!backing_up(pager->backing, BACKING_BULK) || !pass(pager, &batch)) {

@@ -43,8 +43,8 @@ static bool next_fault(struct pager *pager, struct fault_request *request)
 static void *serve_faults(void *argument)
 {
     struct pager *pager = argument;
-    while (atomic_load(&pager->stopping) == 0) {
-        uint32_t seen = atomic_load(&pager->queue_word);
+    uint32_t seen;
+    while (sync_goes_on(&pager->stopping, &pager->queue_word, &seen)) {
         struct fault_request request;
         if (next_fault(pager, &request)) {
             pager_serve(pager, &request);
@@ -173,8 +173,8 @@ static void run_call(struct pager *pager, struct call *call)
 static void serve(struct pager *pager, _Atomic uint32_t *word, uint32_t state,
                   void (*run)(struct pager *pager, struct call *call))
 {
-    while (atomic_load(&pager->stopping) == 0) {
-        uint32_t seen = atomic_load(word);
+    uint32_t seen;
+    while (sync_goes_on(&pager->stopping, word, &seen)) {
         struct call *call = next_call(pager, state);
         if (call != NULL) {
             run(pager, call);

@@ -29,6 +29,15 @@ static inline int64_t sync_after_ms(int64_t ms)
 int sync_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline);
 void sync_wake(_Atomic uint32_t *word, int count);
 
+// For a thread that serves until *stopping: false when that is so. Else *seen is what it may wait for *word to change from, once it
+// has found no work. The word is read before anything is looked at: who gives work, or stops, says so first and changes the word then.
+static inline bool sync_goes_on(const _Atomic uint32_t *stopping, const _Atomic uint32_t *word,
+                                uint32_t *seen)
+{
+    *seen = atomic_load(word);
+    return atomic_load(stopping) == 0;
+}
+
 // The kernel's signal mask, 64 signals. sync_block_signals blocks every one but the four that a program's own
 // mistake raises on the spot (SIGILL, SIGFPE, SIGSEGV, SIGBUS stay as they are).
 typedef uint64_t sync_mask;

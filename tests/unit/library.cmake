@@ -21,6 +21,11 @@ if(TARGET dsm_core)
   add_unit_test(pager_direct SOURCES ${CMAKE_CURRENT_LIST_DIR}/pager_direct.c
                 ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
                 LIBRARIES dsm_core)
+  # One instruction at a time: sanitizers have too many.
+  add_unit_test(workers_stop SOURCES ${CMAKE_CURRENT_LIST_DIR}/workers_stop.c
+                ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c
+                LIBRARIES dsm_core)
+  set_tests_properties(unit.workers_stop PROPERTIES LABELS plain-only)
   add_unit_test(owner SOURCES ${CMAKE_CURRENT_LIST_DIR}/owner.c LIBRARIES dsm_core)
   target_link_options(unit_owner PRIVATE -Wl,--wrap=control_image_commit,--wrap=control_image_abort,--wrap=control_reopen
                       -Wl,--wrap=control_close,--wrap=session_list_away,--wrap=session_set_away)
