@@ -91,7 +91,7 @@ struct course { // of one fault
     bool frozen;        // it slept for a thaw
     bool joined;        // it sleeps for what another one asked for
     bool tried;         // to fetch for itself
-    struct call *ahead; // to queue once the lock is free
+    struct call *ahead; // of a page that is SETTLED: to queue once the lock is free
     struct fault_request request;
     struct fault_trace trace;
 };
@@ -154,9 +154,6 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         replacement_touched(&segment->pager->replacement, entry->frame,
                             page_has(entry, PAGE_AHEAD));
     }
-    if (page_has(entry, PAGE_AHEAD)) {
-        course->ahead = prefetch_touched(segment, page);
-    }
     if (fault->write && now < TRAP_TRACKED) {
         if (state == PAGE_WRITING) {
             return WAIT;
@@ -173,6 +170,9 @@ static enum settled settle_resident(struct segment *segment, uint64_t page, enum
         return spurious(segment, page, fault);
     } else if (open_page(segment, page, false) != SETTLED) {
         return ASK;
+    }
+    if (page_has(entry, PAGE_AHEAD)) { // not before the page is open: who waits for it may give up
+        course->ahead = prefetch_touched(segment, page);
     }
     STAT_ADD(stat, faults_soft, 1);
     course->trace.outcome |= FAULT_SOFT;
@@ -358,13 +358,10 @@ static bool fault_round(struct segment *segment, uint64_t page, const struct tra
         *verdict = failed(segment, &course->trace);
         return true;
     }
-    if (settled == SETTLED || settled >= DENIED || course->ahead != NULL) {
+    if (settled == SETTLED || settled >= DENIED) {
         lock_release(&pager->lock);
         if (course->ahead != NULL) {
             call_queue(pager, course->ahead);
-        }
-        if (settled == WAIT || settled == ASK) {
-            return false; // once more: the lock was free
         }
         *verdict = settled == SETTLED  ? TRAP_RESOLVED
                    : settled == DENIED ? TRAP_DENIED

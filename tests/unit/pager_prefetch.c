@@ -238,6 +238,85 @@ static void where_nearly_all_fits_little_goes(void **state)
     rig_stop();
 }
 
+// A walk whose next touch is the marker, which asks for the next window. The marker's page.
+static uint64_t walk_to_marker(void)
+{
+    enum { TOUCHES = 200 };
+    start(CACHE, false, false);
+    walk(0, 1, TOUCHES);
+    uint64_t marker = TOUCHES;
+    while (!rig_has(marker, PAGE_AHEAD)) {
+        marker++;
+    }
+    return marker;
+}
+
+// A touch whose time is over before it begins, as its handler sees it.
+static enum trap_verdict touch_too_late(uint64_t page, bool write)
+{
+    int64_t timeout_ms = rig.pager.options.fault_timeout_ms;
+    rig.pager.options.fault_timeout_ms = -1;
+    sync_mask mask = sync_block_signals();
+    enum trap_verdict verdict = pager_fault(&(struct trap_fault){
+        .address = (uintptr_t)rig_at(page),
+        .write = write,
+        .mask = &mask,
+    });
+    sync_restore_signals(mask);
+    rig.pager.options.fault_timeout_ms = timeout_ms;
+    return verdict;
+}
+
+// Nothing is kept for the touch that gave up, and the one that comes after it asks for the window.
+static void expect_the_next_window(uint64_t marker)
+{
+    rig_settle();
+    uint64_t ahead = GET(read_ahead_pages);
+    rig_expect_page(marker, rig_first_stamp(marker));
+    rig_settle();
+    assert_true(GET(read_ahead_pages) > ahead);
+    rig_stop();
+}
+
+static void a_touch_gives_up_where_no_page_can_be_opened(void **state)
+{
+    (void)state;
+    for (int write = 0; write < 2; write++) {
+        uint64_t marker = walk_to_marker();
+        atomic_store(&rig.protects_fail, 1 << 20);
+        assert_int_equal(touch_too_late(marker, write != 0), TRAP_FAILED);
+        atomic_store(&rig.protects_fail, 0);
+        expect_the_next_window(marker);
+    }
+}
+
+static void *clean_all(void *none)
+{
+    (void)none;
+    assert_int_equal(rig_clean(0, PAGES), 0);
+    return NULL;
+}
+
+// Between two changed pages it is written with them, and a store waits for that.
+static void a_store_gives_up_while_the_page_is_written(void **state)
+{
+    (void)state;
+    uint64_t marker = walk_to_marker();
+    rig_store(marker - 1, 77);
+    rig_store(marker + 1, 78);
+    rig_settle();
+    assert_true(rig_has(marker, PAGE_AHEAD));
+    pthread_t cleaner;
+    atomic_store(&rig.hold, 1);
+    assert_int_equal(pthread_create(&cleaner, NULL, clean_all, NULL), 0);
+    rig_await(&rig.held, 1);
+    assert_int_equal(rig_state(marker), PAGE_WRITING);
+    assert_int_equal(touch_too_late(marker, true), TRAP_FAILED);
+    rig_release(&rig.hold);
+    (void)pthread_join(cleaner, NULL);
+    expect_the_next_window(marker);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
@@ -254,6 +333,8 @@ int main(void)
         TEST(a_walk_does_not_break_off_where_memory_is_full),
         TEST(where_all_fits_nothing_goes),
         TEST(where_nearly_all_fits_little_goes),
+        TEST(a_touch_gives_up_where_no_page_can_be_opened),
+        TEST(a_store_gives_up_while_the_page_is_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
