@@ -321,7 +321,7 @@ __attribute__((destructor)) static void let_go_at_exit(void)
     for (const struct arena *arena = session->allocations.arenas; arena != NULL && lane != NULL;
          arena = arena->next) {
         if (atomic_load_explicit(&lane->up, memory_order_acquire) == 0 ||
-            control_let_go(lane, &arena->segment->segment.backing, deadline) != 0) {
+            control_let_go(lane, arena->segment->segment.backing.id, deadline) != 0) {
             break;
         }
     }

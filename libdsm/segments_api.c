@@ -291,18 +291,17 @@ void segment_forget(dsm_segment *segment)
     free(segment);
 }
 
-// Maps it no more and tells the server, unless that has nothing to be told.
+// Maps it no more and tells the server, unless that has nothing to be told. A server that does not answer is told later: that is
+// no error of a segment whose pages it has, and which is open here no more.
 static int let_go(dsm_segment *segment, int error)
 {
     dsm *session = segment->session;
     struct failure failure = {.text = ""};
     uint32_t fate = atomic_load(&segment->segment.backing.fate);
+    uint64_t id = segment->segment.backing.id;
     unmap(segment);
     if (fate == BACKING_WELL) {
-        int refused = control_close(&session->session, segment->segment.backing.id, &failure);
-        if (error == 0 && refused != 0 && refused != -ENOENT) {
-            error = segment_fail(session, segment->segment.name, refused, &failure);
-        }
+        (void)control_close(&session->session, id, NULL);
     } else if (error == 0) {
         error = segment_fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
     }

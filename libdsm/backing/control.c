@@ -257,7 +257,11 @@ int control_close(struct session *session, uint64_t id, struct failure *failure)
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_CLOSE;
     control.close = &close;
-    return operate(session, &control, NULL, failure);
+    int error = operate(session, &control, NULL, failure);
+    if (error != 0) {
+        session_owe_close(session, id);
+    }
+    return error;
 }
 
 int control_delete(struct session *session, const char *name, struct failure *failure)
@@ -332,11 +336,10 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
     return cut ? -ECONNRESET : error;
 }
 
-int control_let_go(struct backing_lane *lane, const struct backing_segment *segment,
-                   int64_t deadline)
+int control_let_go(struct backing_lane *lane, uint64_t id, int64_t deadline)
 {
     Dsm__Close close = DSM__CLOSE__INIT;
-    close.segment = segment->id;
+    close.segment = id;
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_CLOSE;
     control.close = &close;

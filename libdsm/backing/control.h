@@ -23,6 +23,7 @@ int control_create(struct session *session, const char *name, uint64_t bytes, ui
                    uint32_t flags, struct control_segment *segment, struct failure *failure);
 int control_open(struct session *session, const char *name, bool write, bool takeover,
                  struct control_segment *segment, struct failure *failure);
+// A server that cannot be told now is told when there is a connection again.
 int control_close(struct session *session, uint64_t id, struct failure *failure);
 // Tells of each run of pages without backing, in order.
 int control_none(struct session *session, const struct control_segment *segment,
@@ -37,8 +38,7 @@ int control_resume(struct backing_lane *lane, const struct backing_segment *segm
 // The same, for writing, of a segment that the keeper leaves alone: over the control lane, until there is an answer.
 int control_reopen(struct session *session, const struct backing_segment *segment,
                    struct control_segment *info, struct failure *failure);
-// The same lane: closes what it has just opened and found to be an older one. -ECONNRESET when the lane was cut, else 0.
-int control_let_go(struct backing_lane *lane, const struct backing_segment *segment,
-                   int64_t deadline);
+// The same lane: closes, whatever the server says to that. -ECONNRESET when the lane was cut, else 0.
+int control_let_go(struct backing_lane *lane, uint64_t id, int64_t deadline);
 
 #endif

@@ -57,7 +57,7 @@ static int resume_one(struct session *session, struct backing_lane *lane,
     case 0:
         if (info.id != segment->id || info.highest < acknowledged) {
             meet(session, segment, BACKING_LOST);
-            return control_let_go(lane, segment, sync_after_ms(LIMIT_RPC_MS));
+            return control_let_go(lane, segment->id, sync_after_ms(LIMIT_RPC_MS));
         }
         atomic_store(&segment->epoch, info.epoch);
         return 0;
@@ -74,12 +74,24 @@ static int resume_one(struct session *session, struct backing_lane *lane,
     }
 }
 
+// A server that was restarted has forgotten that it was open, and says so: that is as good.
+static int pay(struct backing_lane *lane, struct session_segment *listed)
+{
+    int error = control_let_go(lane, listed->owed, sync_after_ms(LIMIT_RPC_MS));
+    listed->owed = error == 0 ? 0 : listed->owed;
+    return error;
+}
+
 static int resume_all(struct session *session, struct backing_lane *lane, bool same_store)
 {
     int error = 0;
     (void)pthread_mutex_lock(&session->lock);
     for (int i = 0; i < LIMIT_SESSION_SEGMENTS && error == 0; i++) {
         struct session_segment *listed = &session->segments[i];
+        if (listed->owed != 0) {
+            error = same_store ? pay(lane, listed) : 0;
+            continue;
+        }
         if (listed->segment == NULL || listed->away ||
             atomic_load(&listed->segment->fate) != BACKING_WELL) {
             continue;
@@ -217,13 +229,15 @@ static int list(struct session *session, struct backing_segment *segment, const 
     (void)pthread_mutex_lock(&session->lock);
     for (int i = 0; i < LIMIT_SESSION_SEGMENTS; i++) {
         struct session_segment *listed = &session->segments[i];
-        if (listed->segment == NULL) {
+        if (listed->owed == segment->id) {
+            listed->owed = 0; // it was opened once more
+        }
+        if (listed->segment == NULL && listed->owed == 0 && error != 0) {
             listed->segment = segment;
             listed->write = write;
             listed->away = away;
             strncpy(listed->name, name, sizeof listed->name - 1);
             error = 0;
-            break;
         }
     }
     (void)pthread_mutex_unlock(&session->lock);
@@ -261,6 +275,18 @@ void session_unlist(struct session *session, struct backing_segment *segment)
         }
     }
     (void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_owe_close(struct session *session, uint64_t id)
+{
+    bool owed = false;
+    (void)pthread_mutex_lock(&session->lock);
+    for (int i = 0; i < LIMIT_SESSION_SEGMENTS && !owed; i++) {
+        struct session_segment *listed = &session->segments[i];
+        owed = listed->segment == NULL && listed->owed == 0;
+        listed->owed = owed ? id : listed->owed;
+    }
+    (void)pthread_mutex_unlock(&session->lock); // no place: so many may be open there, and no more
 }
 
 static void drop_lanes(struct session *session)

@@ -32,7 +32,9 @@ struct session {
     bool keeper_runs;
     pthread_mutex_t lock; // of the list below
     struct session_segment {
-        struct backing_segment *segment;
+        struct backing_segment *segment; // NULL and owed 0: free
+        uint64_t
+            owed; // else NULL: the id of one that is closed here, of which the server has not heard
         char name[LIMIT_SEGMENT_NAME_BYTES];
         bool write;
         bool away; // on its way to another process, or from one: not opened again
@@ -54,6 +56,8 @@ void session_cancel(struct session *session);
 int session_list(struct session *session, struct backing_segment *segment, const char *name,
                  bool write);
 void session_unlist(struct session *session, struct backing_segment *segment);
+// One that is not listed: the server could not be told that it is closed, and is told when there is a connection again.
+void session_owe_close(struct session *session, uint64_t id);
 // Listed from now on, for writing, but away: nothing can fail when it is here.
 int session_list_away(struct session *session, struct backing_segment *segment, const char *name);
 void session_set_away(struct session *session, struct backing_segment *segment, bool away);

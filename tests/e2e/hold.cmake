@@ -46,6 +46,9 @@ endforeach()
 # Sanitizers have a handler of SIGBUS.
 add_hold_test(timeout default SCRIPT hold_paused.sh LABELS plain-only ENVIRONMENT DSM_FAULT_TIMEOUT=1500)
 
+add_hold_program(closed)
+add_hold_test(closed unanswered LANES sock SCRIPT hold_paused.sh)
+
 add_hold_program(signals)
 foreach(role interrupt leap)
   add_hold_test(signals ${role} SCRIPT hold_paused.sh)

@@ -101,8 +101,9 @@ DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t by
  * with pages of another size; as dsm_segment_create. Source: Vm_FindCode, Vm_InitCode (Sprite). */
 DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, uint32_t page_bytes,
                           dsm_segment **code);
-/* Cleans, unmaps and lets go. On an error of the cleaning (-EIO, ...) the segment stays open, unless it is lost or
- * fenced: then it is closed and the error says so. -EBUSY: pinned pages, or it is a task's. */
+/* Cleans, unmaps and lets go. On an error (which is of the cleaning: -EIO, ...) the segment stays open, unless it is lost or
+ * fenced: then it is closed and the error says so. A server that does not answer once it has the pages is told of the close when it
+ * can be reached: no error, but it waits up to 20 s. -EBUSY: pinned pages, or it is a task's. */
 DSM_API int dsm_segment_close(dsm_segment *segment);
 /* Deletes by name; -EBUSY while anybody has it open (dsm_segment_close first). */
 DSM_API int dsm_segment_delete(dsm *session, const char *name);
