@@ -8,7 +8,7 @@ start_dsmd --capacity 256M --lease-ms 3000 --metrics 127.0.0.1:0
 metrics=$(sed -nE 's/.*serves \/metrics on .*:([0-9]+)$/\1/p' "$work/dsmd.log" | tail -n 1)
 begin_beside
 python3 -B "$here/run.py" "$1" "$work" "$server_address" "$server_port" "$dsmd_pid" "$metrics" ||
-    fail "cases of group $1"
+    { show_beside; fail "cases of group $1"; }
 end_beside
 stop_dsmd
 if grep -E "dsmd: error|Assertion|Sanitizer" "$work/dsmd.log"; then

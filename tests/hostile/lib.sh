@@ -50,6 +50,17 @@ begin_beside() {
     pids+=("$beside_pid")
 }
 
+# What it is at, and what it said: for a failure that it may be the reason of.
+show_beside() {
+    echo "--- the program beside:"
+    cat "$work/beside.log"
+    local task timeout
+    timeout=$(pgrep -P "$beside_pid" | head -n 1)
+    for task in $(pgrep -P "${timeout:-0}" -x pagecheck | sed 's,.*,/proc/&/task/*,'); do
+        echo "$(cat "$task/comm"): $(cat "$task/wchan" 2>/dev/null) $(cat "$task/syscall" 2>/dev/null)"
+    done
+}
+
 end_beside() {
     local status=0
     : >"$work/beside.stop" # the cases have said so already, unless they have failed
