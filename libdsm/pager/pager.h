@@ -299,8 +299,8 @@ struct swap {
 #define SWAP_ADD(swap, name, n)                                                                    \
     (STAT_ADD((swap)->stat, swap_in_##name, n),                                                    \
      (void)((swap)->counted[SWAP_COUNT_##name] += (uint32_t)(n)))
-// -EINPROGRESS (no_wait): the request has left, and the lane's patience ended. Everything is as it was then; swap and lane are another
-// thread's, which goes on with swap_in_rest.
+// -EINPROGRESS (no_wait): the request has left, and the lane's patience ended, whatever else failed.
+// Everything is as it was then; swap and lane are another thread's, which goes on with swap_in_rest.
 int pager_swap_in(struct swap *swap);
 int pager_swap_in_rest(struct swap *swap);
 

@@ -44,11 +44,6 @@ static struct page_entry *entry_of(const struct swap *s, uint64_t page)
     return page_at(&s->segment->table, page);
 }
 
-static uint64_t offset_of(const struct swap *s, uint64_t page)
-{
-    return page << s->segment->page_shift;
-}
-
 // ---- one page ----
 
 static enum outcome resident(struct swap *s, struct page_entry *entry, enum page_state state)
@@ -271,9 +266,8 @@ static void victim_back(struct swap *s, struct victim victim)
 }
 
 // Writes the victim alone and claims the page's memory from it. False: the page in hand was given back.
-static bool clean_dirty_victim(struct swap *s, const struct step *step, uint64_t hint)
+static bool clean_dirty_victim(struct swap *s, const struct step *step)
 {
-    (void)hint; // a wire has no arm to move
     int64_t begun = sync_now();
     struct clean_run run = {.lane = s->lane, .deadline = s->deadline};
     clean_victim_send(&run, step->victim);
@@ -340,7 +334,7 @@ static bool take_read(struct swap *s, const struct step *step)
         }
         return false;
     }
-    if (step->dirty && !clean_dirty_victim(s, step, s->page)) {
+    if (step->dirty && !clean_dirty_victim(s, step)) {
         return false;
     }
     s->skipping = false;
@@ -358,7 +352,7 @@ static bool take_no_read(struct swap *s, const struct step *step)
             swap_unworked_without_frame(s, s->error);
             return false;
         }
-        if (!clean_dirty_victim(s, step, WIRE_NO_HINT)) {
+        if (!clean_dirty_victim(s, step)) {
             return false;
         }
     }
@@ -368,8 +362,9 @@ static bool take_no_read(struct swap *s, const struct step *step)
     uint32_t count = check_out_to_fill(s);
     SWAP_ADD(s, pages, count - 1);
     SWAP_ADD(s, no_read, count - 1);
-    int error = s->segment->view.ops->place(&s->segment->view, offset_of(s, page),
-                                            (uint64_t)count << s->segment->page_shift, NULL);
+    uint32_t shift = s->segment->page_shift;
+    int error = s->segment->view.ops->place(&s->segment->view, page << shift,
+                                            (uint64_t)count << shift, NULL);
     if (error != 0 && s->demand_settled) { // nobody waits for these
         swap_unworked(s, page, count, 0);
         s->end = s->page;
@@ -452,10 +447,14 @@ static bool turn(struct swap *s)
     }
 }
 
-// Nothing is checked out any more.
+// Nothing is checked out any more, but what another thread is to take in: that goes before any
+// error, for with it the lane is not free.
 static int finish(struct swap *s)
 {
     swap_let_go(s);
+    if (s->unfinished) {
+        return -EINPROGRESS;
+    }
     if (s->error != 0) {
         swap_undo_pins(s);
     }
@@ -488,7 +487,7 @@ int pager_swap_in(struct swap *s)
         }
         swap_flush(s, s->next_page);
     }
-    return s->unfinished ? -EINPROGRESS : finish(s);
+    return finish(s);
 }
 
 int pager_swap_in_rest(struct swap *s)

@@ -46,6 +46,7 @@ if(TARGET dsm_core)
     set_tests_properties(unit.trap_sync.${part} PROPERTIES TIMEOUT 200 SKIP_RETURN_CODE 77
                          ENVIRONMENT DSM_TRAP=uffd-sync)
   endforeach()
+  target_link_options(unit_pager_direct PRIVATE -Wl,--wrap=pager_fault_swap)
   target_link_options(unit_pager_failures PRIVATE -Wl,--wrap=backing_give)
   target_link_options(unit_pager_allocations PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
 endif()

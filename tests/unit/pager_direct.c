@@ -195,15 +195,76 @@ static void pages_of_different_sizes(void **state)
     rig_stop();
 }
 
+// Linked by --wrap: a fault's plan is made, and nothing of it is checked out yet.
+void __real_pager_fault_swap(struct swap *swap, struct segment *segment,
+                             const struct fault_request *request,
+                             const struct read_ahead_plan *plan, uint32_t run, int64_t deadline);
+void __wrap_pager_fault_swap(struct swap *swap, struct segment *segment,
+                             const struct fault_request *request,
+                             const struct read_ahead_plan *plan, uint32_t run, int64_t deadline);
+static _Atomic uint64_t given_up_next; // a page: given up where a fault's plan is made; or 0
+
+void __wrap_pager_fault_swap(struct swap *swap, struct segment *segment,
+                             const struct fault_request *request,
+                             const struct read_ahead_plan *plan, uint32_t run, int64_t deadline)
+{
+    uint64_t page = atomic_exchange(&given_up_next, 0);
+    if (page != 0) {
+        assert_in_range(page, request->page + 1, request->page + run - 1);
+        assert_int_equal(rig_give_up(page, 1), 0);
+        atomic_store(&rig.places_fail, 1);
+    }
+    __real_pager_fault_swap(swap, segment, request, plan, run, deadline);
+}
+
+static void *touch_third(void *none)
+{
+    (void)none;
+    rig_expect_page(3, 4);
+    return NULL;
+}
+
+// The page beside the touched one has lost its contents since the plan was made, and there is no
+// memory for it: that ends the swap-in with the touched page under way. Its lane goes with it.
+static void memory_runs_out_before_the_run_has_left(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.read_ahead_bytes = 1 << 20});
+    rig_expect_page(0, 1);
+    rig_expect_page(1, 2); // with one behind it; the third fault's window is of four pages
+    rig_settle();
+    rig_reset();
+    uint32_t sent = atomic_load(&rig.sent);
+    atomic_store(&rig.hold, 1);
+    atomic_store(&given_up_next, 4);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, touch_third, NULL), 0);
+    rig_await(&rig.sent, sent + 1);
+    while (atomic_load(&rig.held) == 0) { // until the lane's thread waits for the answer
+        assert_false(rig_server_lanes_free());
+    }
+    assert_int_equal(rig_state(3), PAGE_READING);
+    rig_release(&rig.hold);
+    (void)pthread_join(thread, NULL);
+    rig_expect_io("R3+1");
+    rig_expect_page(4, 0);
+    rig_expect_page(5, 6);
+    rig_stop();
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, rig_cmocka_stop)
 
 int main(void)
 {
     (void)setenv("DSM_DIRECT", "on", 1);
     const struct CMUnitTest tests[] = {
-        TEST(a_thread_writes_its_victim_itself), TEST(a_late_answer_is_taken_by_the_lanes_thread),
-        TEST(a_victim_that_cannot_be_written),   TEST(a_server_that_refuses_writes),
-        TEST(a_segment_that_is_attached_again),  TEST(pages_of_different_sizes),
+        TEST(a_thread_writes_its_victim_itself),
+        TEST(a_late_answer_is_taken_by_the_lanes_thread),
+        TEST(a_victim_that_cannot_be_written),
+        TEST(a_server_that_refuses_writes),
+        TEST(a_segment_that_is_attached_again),
+        TEST(pages_of_different_sizes),
+        TEST(memory_runs_out_before_the_run_has_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

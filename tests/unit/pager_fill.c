@@ -280,7 +280,7 @@ static void a_fate_that_changes(void **state)
         int error = rig_swap_in(0, PAGES, 0);
         lost += error == -DSM_ELOST;
         assert_true(error == 0 || error == -DSM_ELOST);
-        assert_int_equal(rig_give_up(PAGES), 0);
+        assert_int_equal(rig_give_up(0, PAGES), 0);
     }
     atomic_store(&stop, 1);
     assert_int_equal(pthread_join(thread, NULL), 0);

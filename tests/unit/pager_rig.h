@@ -119,11 +119,12 @@ static inline int rig_swap_in(uint64_t page, uint64_t count, unsigned flags)
     return rig_swap_in_next(page, count, flags, DSM_NO_PAGE);
 }
 int rig_clean(uint64_t page, uint64_t count);
-static inline int rig_give_up(uint64_t pages) // from the first one on: they have no contents then
+static inline int rig_give_up(uint64_t page, uint64_t count) // they have no contents then
 {
     struct data_change change = {
         .segment = &rig.segments[0],
-        .end = pages,
+        .page = page,
+        .end = page + count,
         .data = DSM_DATA_UNDEFINED,
         .deadline = pager_deadline(&rig.pager),
     };

@@ -128,7 +128,7 @@ static void frames_given_up_together(void **state)
     rig_settle();
     uint64_t resident = rig.pager.resident_bytes;
     uint32_t woken = atomic_load(&rig.pager.frames_word);
-    assert_int_equal(rig_give_up(PAGES), 0);
+    assert_int_equal(rig_give_up(0, PAGES), 0);
     assert_int_equal(resident - rig.pager.resident_bytes, (uint64_t)PAGES * RIG_PAGE);
     assert_int_equal(atomic_load(&rig.pager.frames_word) - woken, 1);
     rig_expect_page(PAGES - 1, 0);
