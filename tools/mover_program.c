@@ -19,21 +19,23 @@
 
 enum { MOST_SOCKETS = 4096, GREETING_MS = 2000, SEEN_BYTES = 256 };
 
+// Who listens there is known only after this, so nobody is waited for: -EAGAIN if the queue is full.
 static int connect_to(const char *name)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t bytes = strlen(name);
     if (bytes + 1 > sizeof address.sun_path) {
-        return -1;
+        return -ENOENT;
     }
     memcpy(address.sun_path + 1, name, bytes);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd >= 0 && connect(fd, (const struct sockaddr *)&address,
                            (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + bytes)) != 0) {
+        int error = -errno;
         (void)close(fd);
-        fd = -1;
+        return error;
     }
-    return fd;
+    return fd >= 0 ? fd : -errno;
 }
 
 // "DSM-TASK 1 BUILD-ID NAME"
@@ -52,15 +54,25 @@ static bool understand(const char *line, struct mover_offer *task)
     return true;
 }
 
-// 0; -EACCES: it is another user's; -ENOENT: nobody, or somebody else under that name.
+static int hear_greeting(int fd, struct mover_offer *task)
+{
+    char line[MOVER_LINE_BYTES];
+    int error = mover_hear_line(fd, line, deadline_after_ms(GREETING_MS));
+    if (error != 0) {
+        return error == -ETIMEDOUT ? error : -ENOENT;
+    }
+    return understand(line, task) ? 0 : -ENOENT;
+}
+
+// 0; -EACCES: it is another user's; -ENOENT: nobody, or somebody else under that name; -ETIMEDOUT:
+// it does not answer.
 static int meet(const char *name, pid_t pid, struct mover_program *program)
 {
     struct ucred who;
     socklen_t bytes = sizeof who;
-    char line[MOVER_LINE_BYTES];
     *program = (struct mover_program){.fd = connect_to(name), .pid = pid};
     if (program->fd < 0) {
-        return -ENOENT;
+        return program->fd == -EAGAIN ? -ETIMEDOUT : -ENOENT;
     }
     int error =
         getsockopt(program->fd, SOL_SOCKET, SO_PEERCRED, &who, &bytes) == 0 && who.pid == pid
@@ -70,10 +82,7 @@ static int meet(const char *name, pid_t pid, struct mover_program *program)
         error = -EACCES;
     }
     if (error == 0) {
-        error = mover_hear_line(program->fd, line, deadline_after_ms(GREETING_MS)) == 0 &&
-                        understand(line, &program->task)
-                    ? 0
-                    : -ENOENT;
+        error = hear_greeting(program->fd, &program->task);
     }
     if (error != 0) {
         (void)close(program->fd);
@@ -87,6 +96,7 @@ struct search {
     struct mover_program *found;
     unsigned count;
     bool others;           // another user's has that number
+    bool silent;           // one of that number does not answer
     char seen[SEEN_BYTES]; // names of those that it is not
 };
 
@@ -100,6 +110,7 @@ static void look_at(struct search *search, const char *name)
     }
     int error = meet(name, (pid_t)pid, &program);
     search->others = search->others || (error == -EACCES && search->pid >= 0);
+    search->silent = search->silent || (error == -ETIMEDOUT && search->pid >= 0);
     if (error != 0) {
         return;
     }
@@ -154,6 +165,11 @@ int mover_program_find(const char *wanted, struct mover_program *program, struct
     }
     if (search.others) {
         return failure_set(failure, -EACCES, "The task of process %s is another user's.", wanted);
+    }
+    if (search.silent) {
+        return failure_set(failure, -ETIMEDOUT,
+                           "Process %s does not answer: it may be stopped, or busy with others.",
+                           wanted);
     }
     return failure_set(failure, -ENOENT,
                        "There is no task \"%.100s\" here that can be moved and is yours.%s%s%s "

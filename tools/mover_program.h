@@ -15,7 +15,8 @@ struct mover_program {
     struct mover_offer task;
 };
 
-// The one task of that name or process id that this user may move. -ENOENT; -EACCES; -EEXIST: there are several.
+// The one task of that name or process id that this user may move. -ENOENT; -EACCES; -EEXIST: there
+// are several; -ETIMEDOUT: that process does not answer (without its id such a one is passed over).
 int mover_program_find(const char *wanted, struct mover_program *program, struct failure *failure);
 
 #endif

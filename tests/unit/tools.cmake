@@ -7,6 +7,8 @@ if(TARGET tool)
                 ${CMAKE_SOURCE_DIR}/tools/dsmstat_print.c LIBRARIES tool)
   add_unit_test(tool_text SOURCES ${CMAKE_CURRENT_LIST_DIR}/tool_text.c LIBRARIES tool)
   add_unit_test(mover_socket SOURCES ${CMAKE_CURRENT_LIST_DIR}/mover_socket.c ${CMAKE_SOURCE_DIR}/tools/mover_socket.c LIBRARIES rpc)
+  add_unit_test(mover_program SOURCES ${CMAKE_CURRENT_LIST_DIR}/mover_program.c ${CMAKE_SOURCE_DIR}/tools/mover_program.c
+                ${CMAKE_SOURCE_DIR}/tools/mover_socket.c LIBRARIES tool)
   set(agent_parts dsmctl_agent_move.c dsmctl_agent_binaries.c dsmctl_agent_start.c mover_link.c mover_socket.c)
   list(TRANSFORM agent_parts PREPEND ${CMAKE_SOURCE_DIR}/tools/)
   add_unit_test(agent_move SOURCES ${CMAKE_CURRENT_LIST_DIR}/agent_move.c ${agent_parts} LIBRARIES tool)
