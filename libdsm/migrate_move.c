@@ -42,7 +42,7 @@
 enum {
     LINE_BYTES = 768,
     SAY_MS = 60000,  // for each thing that the tool says
-    LOOK_MS = 50,    // how often a request that waits is looked after
+    LOOK_MS = 50,    // how often a request that waits is looked after, or room for one
     AGAIN_MS = 1000, // until the server is asked again whose the task is
     VERSION = 1,
 };
@@ -232,17 +232,23 @@ static bool hung_up(int fd)
     return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
+// For LOOK_MS at most. The lock is held.
+static void wait_change(struct task_mover *mover)
+{
+    struct timespec look;
+    (void)clock_gettime(CLOCK_MONOTONIC, &look);
+    look.tv_nsec += LOOK_MS * 1000000L;
+    look.tv_sec += look.tv_nsec / 1000000000;
+    look.tv_nsec %= 1000000000;
+    (void)pthread_cond_timedwait(&mover->change, &mover->lock, &look);
+}
+
 // Until the request was served, or nobody waits for that any more.
 static void wait_served(struct task_mover *mover)
 {
     (void)pthread_mutex_lock(&mover->lock);
     while (mover->state != REQUEST_NONE) {
-        struct timespec look;
-        (void)clock_gettime(CLOCK_MONOTONIC, &look);
-        look.tv_nsec += LOOK_MS * 1000000L;
-        look.tv_sec += look.tv_nsec / 1000000000;
-        look.tv_nsec %= 1000000000;
-        (void)pthread_cond_timedwait(&mover->change, &mover->lock, &look);
+        wait_change(mover);
         if (mover->state == REQUEST_WANTED && (mover->ending || hung_up(mover->fd))) {
             mover->state = REQUEST_NONE;
         }
@@ -302,28 +308,42 @@ static void serve(struct task_mover *mover, int fd)
 static bool set_client(struct task_mover *mover, int fd)
 {
     (void)pthread_mutex_lock(&mover->lock);
-    bool go_on = !mover->ending || fd < 0;
+    bool go_on = !mover->ending;
     mover->client = fd;
     (void)pthread_mutex_unlock(&mover->lock);
     return go_on;
 }
 
+// accept4() takes a descriptor before it looks at the socket: where none is left, or no memory, it
+// fails at once, whether anybody connects or not, and after shutdown(), too. That may pass.
+static void wait_for_room(struct task_mover *mover)
+{
+    (void)pthread_mutex_lock(&mover->lock);
+    if (!mover->ending) {
+        wait_change(mover);
+    }
+    (void)pthread_mutex_unlock(&mover->lock);
+}
+
 static void *listen_for_requests(void *argument)
 {
     struct task_mover *mover = argument;
-    for (;;) {
+    while (set_client(mover, -1)) {
         int fd = accept4(mover->listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0 && errno != EINTR && errno != ECONNABORTED && errno != EMFILE) {
+        if (fd < 0 && errno == EINVAL) { // it was shut down
             return NULL;
         }
-        if (fd >= 0 && may_ask(fd) && set_client(mover, fd)) {
+        if (fd < 0) {
+            wait_for_room(mover);
+            continue;
+        }
+        if (may_ask(fd) && set_client(mover, fd)) {
             serve(mover, fd);
         }
-        (void)set_client(mover, -1);
-        if (fd >= 0) {
-            (void)close(fd);
-        }
+        (void)set_client(mover, -1); // before another file can have its number
+        (void)close(fd);
     }
+    return NULL;
 }
 
 static int listening(void)

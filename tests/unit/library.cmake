@@ -29,6 +29,8 @@ if(TARGET dsm_core)
   add_unit_test(owner SOURCES ${CMAKE_CURRENT_LIST_DIR}/owner.c LIBRARIES dsm_core)
   target_link_options(unit_owner PRIVATE -Wl,--wrap=control_image_commit,--wrap=control_image_abort,--wrap=control_reopen
                       -Wl,--wrap=control_close,--wrap=session_list_away,--wrap=session_set_away)
+  add_unit_test(task_movable SOURCES ${CMAKE_CURRENT_LIST_DIR}/task_movable.c LIBRARIES dsm_core)
+  target_link_options(unit_task_movable PRIVATE -Wl,--wrap=accept4)
   # Several stores, by Cedar's name for what they try.
   add_executable(vm_placement ${CMAKE_CURRENT_LIST_DIR}/pager_placement.c
                  ${CMAKE_CURRENT_LIST_DIR}/pager_rig.c ${CMAKE_CURRENT_LIST_DIR}/pager_server.c)
