@@ -4,11 +4,13 @@
 // dsmctl_agent_listen.c (who comes in) and dsmctl_agent_move.c (what then happens).
 //
 // The log goes to standard error, a line with one write, so that those of several processes do not mix. Where that is the
-// journal, a line begins with its priority, which the journal takes off.
+// journal, a line begins with its priority, which the journal takes off. What there is no room for is dropped: peers can cause
+// lines, and whoever stops reading them must not stop the one thread that takes connections and signals.
 #include "tools/dsmctl_agent.h"
 
 #include <argp.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +47,11 @@ void agent_log(enum agent_level level, const char *format, ...)
         *c = (char)(*c < ' ' || *c > '~' ? '?' : *c);
     }
     line[at++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, (size_t)at);
-    (void)written; // nobody reads it
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0) {
+        ssize_t written = write(STDERR_FILENO, line, (size_t)at);
+        (void)written; // nobody reads it
+    }
 }
 
 static error_t parse(int key, char *argument, struct argp_state *state)

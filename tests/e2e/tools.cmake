@@ -10,7 +10,7 @@ foreach(behaviour ping segments create delete stat stat_page stat_users stat_end
   add_client_test(tools.${behaviour} 300 COMMAND tools_${behaviour}.sh)
 endforeach()
 # These need no lane to a server, or always the same.
-foreach(behaviour check usage)
+foreach(behaviour agent check usage)
   add_test(NAME e2e.tools.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/tools_${behaviour}.sh)
   set_tests_properties(e2e.tools.${behaviour} PROPERTIES
     LABELS e2e TIMEOUT 120 SKIP_RETURN_CODE 77 ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR}")

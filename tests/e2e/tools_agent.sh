@@ -1,0 +1,36 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Nobody reads what "dsmctl agent" says: it refuses whom it refused before, and ends when it is told to.
+# shellcheck source=tests/e2e/tools_lib.sh
+. "$(dirname "$0")/tools_lib.sh"
+need_programs dsmctl
+make_keys
+printf '%s = %s\n' listen 127.0.0.1:0 key "$work/server.key" authorized "$work/authorized" \
+    binaries "$client_bin/dsmctl" >"$work/agent.conf"
+[ "$(id -u)" -ne 0 ] || echo 'user = nobody' >>"$work/agent.conf"
+
+agent_ready_or_ended() {
+    [ -s "$work/ready" ] || ended "$agent_pid"
+}
+
+mkfifo "$work/log"
+exec 8<>"$work/log" # held open, and not read
+: >"$work/ready"
+setpriv --pdeathsig KILL "$build/bin/dsmctl" agent --config "$work/agent.conf" --ready-fd 9 9>"$work/ready" 2>"$work/log" \
+    8>&- </dev/null &
+agent_pid=$!
+pids+=("$agent_pid")
+wait_until 60 agent_ready_or_ended || fail "the agent says nothing for 60 s"
+alive "$agent_pid" || fail "the agent ended at start: $(timeout 1 cat <&8)"
+server_port=$(sed -n 's/^READY \([0-9]*\) .*/\1/p' "$work/ready")
+[ -n "$server_port" ] || fail "the agent told no port: $(cat "$work/ready")"
+
+if dd if=/dev/zero of="$work/log" oflag=nonblock bs=4096 2>"$work/filled"; then
+    fail "the pipe is never full"
+fi
+grep -q 'temporarily unavailable' "$work/filled" || fail "the pipe is not full: $(cat "$work/filled")"
+tool dsmctl ping # is refused: a line for the log
+kill -TERM "$agent_pid"
+wait_until 20 ended "$agent_pid" || fail "the agent does not end: its log is full, ping: $(cat "$err")"
+wait "$agent_pid" || fail "the agent ended with code $?"
+grep -q "This is a host's agent" "$err" || fail "ping was told: $(cat "$err")"
