@@ -60,7 +60,7 @@ struct segment {
     bool arrived;               // it came here in a capsule
     bool frozen;                // (L) no page is opened: who touches one waits for the thaw
     _Atomic uint32_t giving_up; // a call gives pages up or allocates them: one at a time
-    uint32_t users;             // (L) our own threads at work on it
+    uint32_t users;             // (L) our own threads at work on it, and calls queued
     int laundry_error;          // (L) of the first page that the laundry could not write
     uint64_t laundry_page;      // (L)
     bool write_failed;          // (L) the last write of its pages
@@ -451,7 +451,8 @@ void laundry_make_good(struct pager *pager);
 
 // ---- segments.c ----
 int pager_attach(struct pager *pager, struct segment *segment, void *base);
-void pager_detach(struct segment *segment); // waits for pages in transit; frames are dropped
+// Waits for calls under way, also those that were left, and for pages in transit; frames are dropped.
+void pager_detach(struct segment *segment);
 int pager_unpin(struct segment *segment, uint64_t page, uint64_t count);
 int pager_age(struct segment *segment, uint64_t page, uint64_t count);
 // Checks all pages, then changes all. -EFAULT, -EBUSY, -ENOMEM: *failed says which page.
@@ -460,7 +461,8 @@ int pager_protect(struct segment *segment, uint64_t page, uint64_t count, bool r
 struct segment *pager_find(struct pager *pager, uintptr_t address);
 // (L) Keeps a segment from being detached while a thread of ours is at work on it. NULL: gone.
 struct segment *pager_use(struct pager *pager, uint32_t index);
-void pager_leave(struct segment *segment);     // (L)
-extern struct pager *_Atomic pager_of_process; // the handler's; set while a session is open
+void pager_leave(struct segment *segment);      // (L)
+bool pager_goes(const struct segment *segment); // it is being detached
+extern struct pager *_Atomic pager_of_process;  // the handler's; set while a session is open
 
 #endif

@@ -93,6 +93,7 @@ static bool drop_frame(struct pager *pager, struct segment *segment, uint32_t fr
     return true;
 }
 
+// False: somebody is at work on a page, or has taken a frame whose page is not told yet.
 static bool drop_frames(struct pager *pager, struct segment *segment)
 {
     bool all = true;
@@ -107,6 +108,7 @@ static bool drop_frames(struct pager *pager, struct segment *segment)
             all &= dropped;
         }
     }
+    all &= segment->users == 0;
     if (freed > 0) {
         frames_release(pager, freed);
     }
@@ -124,6 +126,11 @@ struct segment *pager_use(struct pager *pager, uint32_t index)
     }
     segment->users++;
     return segment;
+}
+
+bool pager_goes(const struct segment *segment)
+{
+    return atomic_load(&segment->pager->views[segment->index].base) == UINTPTR_MAX;
 }
 
 void pager_leave(struct segment *segment)

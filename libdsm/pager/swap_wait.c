@@ -29,6 +29,10 @@ void swap_frame_wait(struct swap *s)
         s->frame_since = sync_now();
         STAT_ADD(s->pager->stat, waits, 1);
     }
+    if (pager_goes(s->segment)) { // who waits for its users may be the one to give frames back
+        swap_fail(s, -ECANCELED, s->segment, s->page);
+        return;
+    }
     uint32_t seen = atomic_load(&s->pager->frames_word);
     laundry_wake(s->pager);
     // A frame may have become free before `seen` was read: the slice is short.

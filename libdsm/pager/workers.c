@@ -7,6 +7,8 @@
 // with nothing held, and it cannot be stopped in the middle with pages checked out. The call's record is therefore
 // the pager's, not on the caller's stack. A thread has one at most: when its signal handler left a call by siglongjmp, its next
 // call takes the record over, once nobody works on it; the record of a thread that ended is anybody's.
+//
+// From the queue to its end a call keeps its segment from being detached, for nobody may be waiting for it any more.
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -155,6 +157,14 @@ struct call *call_next_ahead(struct pager *pager)
     return atomic_load(&pager->stopping) == 0 ? next_call(pager, CALL_QUEUED_AHEAD) : NULL;
 }
 
+// Signals are blocked.
+static void leave_segment(struct pager *pager, struct segment *segment)
+{
+    lock_acquire(&pager->lock);
+    pager_leave(segment);
+    lock_release(&pager->lock);
+}
+
 static void run_call(struct pager *pager, struct call *call)
 {
     if (call->kind == CALL_SWAP_IN) {
@@ -166,6 +176,7 @@ static void run_call(struct pager *pager, struct call *call)
     } else {
         run_clean(pager, call);
     }
+    leave_segment(pager, call->segment);
     atomic_store(&call->state, CALL_DONE);
     sync_wake(&call->state, INT_MAX);
 }
@@ -198,6 +209,18 @@ static void *serve_prefetches(void *argument) // nobody waits for them
     return NULL;
 }
 
+// False: it is in another state by now.
+static bool take_over(struct pager *pager, struct call *call, uint32_t state)
+{
+    sync_mask mask = sync_block_signals(); // no leap before its segment is left
+    bool taken = atomic_compare_exchange_strong(&call->state, &state, CALL_TAKEN);
+    if (taken && state == CALL_QUEUED) {
+        leave_segment(pager, call->segment);
+    }
+    sync_restore_signals(mask);
+    return taken;
+}
+
 // The record of a call that this thread left, or NULL. Not begun, it is not carried out any more.
 static struct call *left_call(struct pager *pager, uint32_t self)
 {
@@ -208,7 +231,7 @@ static struct call *left_call(struct pager *pager, uint32_t self)
                (state = atomic_load(&call->state)) != CALL_FREE) {
             if (state == CALL_RUNNING) {
                 (void)sync_wait(&call->state, state, SYNC_FOR_EVER);
-            } else if (atomic_compare_exchange_strong(&call->state, &state, CALL_TAKEN)) {
+            } else if (take_over(pager, call, state)) {
                 return call;
             }
         }
@@ -233,24 +256,26 @@ static struct call *orphaned_call(struct pager *pager, uint32_t self)
     return NULL;
 }
 
-static struct call *take_call(struct pager *pager)
+// Signals are blocked when it returns: no leap before the record is this thread's and, with its segment in use, queued.
+static struct call *take_call(struct pager *pager, sync_mask *mask)
 {
     enum { LOOK_AGAIN_MS = 100 };
     uint32_t self = (uint32_t)sync_call(SYS_gettid, 0, 0, 0, 0, 0, 0);
     struct call *call = left_call(pager, self);
     for (;;) {
         uint32_t seen = atomic_load(&pager->call_free_word);
-        sync_mask mask = sync_block_signals(); // no leap before the record is this thread's
+        *mask = sync_block_signals();
         call = call != NULL ? call : call_try(pager, self);
         call = call != NULL ? call : orphaned_call(pager, self);
-        sync_restore_signals(mask);
         if (call != NULL) {
             return call;
         }
+        sync_restore_signals(*mask);
         (void)sync_wait(&pager->call_free_word, seen, sync_after_ms(LOOK_AGAIN_MS));
     }
 }
 
+// Signals are blocked.
 static void begin(struct pager *pager, struct call *ours, const struct call *call)
 {
     ours->kind = call->kind;
@@ -260,16 +285,21 @@ static void begin(struct pager *pager, struct call *ours, const struct call *cal
     ours->next_page = call->next_page;
     ours->flags = call->flags;
     ours->passed_over = 0;
+    lock_acquire(&pager->lock);
+    call->segment->users++;
+    lock_release(&pager->lock);
     call_queue(pager, ours);
 }
 
 // Of nobody: its thread may have others under way, and none of them is one that it left.
 struct call *pager_call_begin(struct pager *pager, const struct call *call)
 {
+    sync_mask mask = sync_block_signals();
     struct call *ours = call_try(pager, 0);
     if (ours != NULL) {
         begin(pager, ours, call);
     }
+    sync_restore_signals(mask);
     return ours;
 }
 
@@ -289,8 +319,10 @@ int pager_call_end(struct pager *pager, struct call *ours, struct call *call)
 
 int pager_call(struct pager *pager, struct call *call)
 {
-    struct call *ours = take_call(pager);
+    sync_mask mask;
+    struct call *ours = take_call(pager, &mask);
     begin(pager, ours, call);
+    sync_restore_signals(mask);
     return pager_call_end(pager, ours, call);
 }
 

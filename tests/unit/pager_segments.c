@@ -4,6 +4,8 @@
 // that are given up together.
 #include "tests/unit/pager_rig.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 static uint64_t next_random(uint64_t *seed)
@@ -118,6 +120,172 @@ static void a_segment_goes_with_its_pins(void **state)
     rig_stop();
 }
 
+// ---- segments that go while calls on them are under way, which nobody waits for any more ----
+
+static struct call *begin_swap_in(unsigned segment, uint64_t page, uint64_t count, unsigned flags)
+{
+    const struct call call = {.kind = CALL_SWAP_IN,
+                              .segment = &rig.segments[segment],
+                              .page = page,
+                              .count = count,
+                              .flags = flags,
+                              .next_page = DSM_NO_PAGE};
+    struct call *begun = pager_call_begin(&rig.pager, &call);
+    assert_non_null(begun);
+    return begun;
+}
+
+static int end(struct call *begun)
+{
+    struct call result = {0};
+    return pager_call_end(&rig.pager, begun, &result);
+}
+
+static void expect_to_wait_for(struct call *left)
+{
+    pthread_t detacher;
+    _Atomic uint32_t done = 0;
+    assert_int_equal(pthread_create(&detacher, NULL, detach_first, &done), 0);
+    (void)usleep(50000); // it has had the time to do it wrong; it cannot do it too early
+    assert_int_equal(atomic_load(&done), 0);
+    rig_release(&rig.hold);
+    (void)pthread_join(detacher, NULL);
+    assert_int_equal(end(left), 0);
+}
+
+// Its page has no frame yet.
+static void a_segment_goes_while_a_call_fetches_its_page(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){0});
+    rig_attach(1);
+    atomic_store(&rig.hold, 1);
+    struct call *left = begin_swap_in(0, 3, 1, 0);
+    rig_await(&rig.held, 1);
+    expect_to_wait_for(left);
+    rig_stop();
+}
+
+// All workers are at work on another segment's calls.
+static void begin_on_all_workers(struct call *calls[PAGER_CALL_WORKERS])
+{
+    atomic_store(&rig.hold, 1);
+    for (uint64_t i = 0; i < PAGER_CALL_WORKERS; i++) {
+        calls[i] = begin_swap_in(1, 2 * i, 1, 0);
+    }
+    rig_await(&rig.held, PAGER_CALL_WORKERS);
+}
+
+static void end_on_all_workers(struct call *calls[PAGER_CALL_WORKERS])
+{
+    for (int i = 0; i < PAGER_CALL_WORKERS; i++) {
+        assert_int_equal(end(calls[i]), 0);
+    }
+}
+
+static void a_segment_goes_while_a_call_is_queued(void **state)
+{
+    (void)state;
+    struct call *others[PAGER_CALL_WORKERS];
+    rig_start(&(struct rig_options){0});
+    rig_attach(1);
+    begin_on_all_workers(others);
+    expect_to_wait_for(begin_swap_in(0, 3, 1, 0));
+    end_on_all_workers(others);
+    rig_stop();
+}
+
+// Whoever closes the segment may be the one that would give frames back: the call does not wait for any.
+static void a_segment_goes_while_a_call_waits_for_a_frame(void **state)
+{
+    (void)state;
+    rig_start(&(struct rig_options){.cache_pages = 4});
+    rig_attach(1);
+    assert_int_equal(end(begin_swap_in(1, 0, 4, DSM_PIN)), 0);
+    struct call *left = begin_swap_in(0, 3, 1, 0);
+    for (int i = 0; i < 100000 && STAT_GET(&rig.stat, waits) == 0; i++) {
+        (void)usleep(100);
+    }
+    assert_int_equal(STAT_GET(&rig.stat, waits), 1);
+    rig_detach(0);
+    assert_int_equal(end(left), -ECANCELED);
+    assert_int_equal(pager_unpin(&rig.segments[1], 0, 4), 0);
+    rig_stop();
+}
+
+#if !defined(__SANITIZE_THREAD__)
+
+static pthread_t main_thread;
+static sigjmp_buf out;
+
+static void leave(int number)
+{
+    (void)number;
+    siglongjmp(out, 1);
+}
+
+static bool await_users(uint32_t wanted)
+{
+    bool found = false;
+    for (int i = 0; i < 100000 && !found; i++) {
+        (void)usleep(100);
+        sync_mask mask = sync_block_signals();
+        lock_acquire(&rig.pager.lock);
+        found = rig.segments[0].users == wanted;
+        lock_release(&rig.pager.lock);
+        sync_restore_signals(mask);
+    }
+    return found;
+}
+
+static struct {
+    pthread_t thread;
+    bool began, revoked;
+} interrupter;
+
+static void *interrupt_call(void *argument)
+{
+    (void)argument;
+    interrupter.began = await_users(1);
+    (void)pthread_kill(main_thread, SIGUSR1);
+    interrupter.revoked = await_users(0);
+    rig_release(&rig.hold);
+    return NULL;
+}
+
+// The thread's next call takes the record over: nobody carries the one before it out, and its segment may go.
+static void a_segment_whose_queued_call_is_revoked(void **state)
+{
+    (void)state;
+    struct call *others[PAGER_CALL_WORKERS];
+    rig_start(&(struct rig_options){0});
+    rig_attach(1);
+    begin_on_all_workers(others);
+    struct sigaction action = {.sa_handler = leave};
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    main_thread = pthread_self();
+    if (sigsetjmp(out, 1) == 0) {
+        assert_int_equal(pthread_create(&interrupter.thread, NULL, interrupt_call, NULL), 0);
+        (void)rig_swap_in(3, 1, 0);
+        fail_msg("the call came back");
+    }
+    struct call next = {.kind = CALL_SWAP_IN,
+                        .segment = &rig.segments[1],
+                        .page = 9,
+                        .count = 1,
+                        .next_page = DSM_NO_PAGE};
+    assert_int_equal(pager_call(&rig.pager, &next), 0);
+    (void)pthread_join(interrupter.thread, NULL);
+    assert_true(interrupter.began && interrupter.revoked);
+    end_on_all_workers(others);
+    assert_int_equal(rig_state(3), PAGE_BACKING);
+    rig_check();
+    rig_detach(0);
+    rig_stop();
+}
+
+#endif
+
 // Who waits for memory is woken once for a run of pages that are given up, not once for each.
 static void frames_given_up_together(void **state)
 {
@@ -199,6 +367,12 @@ int main(void)
         TEST(long_open_runs_and_a_full_budget),
         TEST(a_segment_goes_while_its_frame_is_punched),
         TEST(a_segment_goes_with_its_pins),
+        TEST(a_segment_goes_while_a_call_fetches_its_page),
+        TEST(a_segment_goes_while_a_call_is_queued),
+        TEST(a_segment_goes_while_a_call_waits_for_a_frame),
+#if !defined(__SANITIZE_THREAD__)
+        TEST(a_segment_whose_queued_call_is_revoked),
+#endif
         TEST(frames_given_up_together),
         TEST(low_addresses_are_nobodys),
         TEST(what_is_kept_free),
