@@ -198,6 +198,9 @@ int code_get(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t b
     do {
         (void)pthread_mutex_lock(&session->code_lock);
         error = find_code(session, identity, bytes, page_bytes, make, segment, failure);
+        if (error == 0 && make == NULL) {
+            (*segment)->in_tasks++;
+        }
         (void)pthread_mutex_unlock(&session->code_lock);
         if (error == -EAGAIN) {
             (void)sync_wait(&never, 0, sync_after_ms(AGAIN_MS));
@@ -221,6 +224,41 @@ DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, ui
     return code_get(session, identity, bytes, page_bytes, contents, code, &failure);
 }
 
+bool code_to_task(dsm_segment *code)
+{
+    (void)pthread_mutex_lock(&code->session->code_lock);
+    bool spare = code->in_tasks <= code->shared;
+    code->in_tasks += spare;
+    (void)pthread_mutex_unlock(&code->session->code_lock);
+    return spare;
+}
+
+// One opening less. Under code_lock.
+static int put_code(dsm_segment *code)
+{
+    bool last = code->shared == 0;
+    code->shared -= !last;
+    return last ? segment_drop(code) : 0;
+}
+
+int code_close(dsm_segment *code)
+{
+    struct failure failure;
+    dsm *session = code->session;
+    int error;
+    (void)pthread_mutex_lock(&session->code_lock);
+    if (code->in_tasks <= code->shared) {
+        error = put_code(code);
+    } else {
+        (void)failure_set(&failure, 0,
+                          "Tasks have the code as often as it is open here: dsm_task_destroy() "
+                          "closes it.");
+        error = segment_fail(session, code->segment.name, -EBUSY, &failure);
+    }
+    (void)pthread_mutex_unlock(&session->code_lock);
+    return error;
+}
+
 int segment_release(dsm_segment *segment)
 {
     dsm *session = segment->session;
@@ -228,9 +266,8 @@ int segment_release(dsm_segment *segment)
         return segment_drop(segment);
     }
     (void)pthread_mutex_lock(&session->code_lock);
-    bool last = segment->shared == 0;
-    segment->shared -= !last;
-    int error = last ? segment_drop(segment) : 0;
+    segment->in_tasks--;
+    int error = put_code(segment);
     (void)pthread_mutex_unlock(&session->code_lock);
     return error;
 }

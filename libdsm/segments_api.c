@@ -338,7 +338,7 @@ DSM_API int dsm_segment_close(dsm_segment *segment)
         return segment_fail(segment->session, segment->segment.name, -EBUSY, &failure);
     }
     if (segment->code) {
-        return segment_release(segment);
+        return code_close(segment);
     }
     if (segment->segment.pinned_pages > 0 &&
         atomic_load(&segment->segment.backing.fate) == BACKING_WELL) {

@@ -20,11 +20,12 @@ struct dsm_segment {
     dsm *session;
     dsm_segment *next;
     bool ephemeral; // its contents go with it
-    bool in_task;   // it is closed by its task, and moves with it
+    bool in_task;   // it is closed by its task, and moves with it; never code
     bool code;
     uint8_t identity[WIRE_DIGEST_BYTES]; // of code: its contents' digest
     uint32_t shared;                     // of code, under code_lock: opened so many times more
-    struct {                             // of a heap: what it began as
+    uint32_t in_tasks; // of code, under code_lock: of these, and the first, tasks'
+    struct {           // of a heap: what it began as
         uint64_t segment, version, pages;
     } from;
 };
@@ -53,8 +54,10 @@ int segment_drop(dsm_segment *segment);
 int segment_clean_all(dsm_segment *segment); // as dsm_clean, at its close
 // Unmaps it and tells the server nothing: what it does not hold need not be let go.
 void segment_forget(dsm_segment *segment);
-// As segment_drop; code goes with the last who has it open here.
+// A task's, as segment_drop; code goes with the last who has it open here.
 int segment_release(dsm_segment *segment);
+bool code_to_task(dsm_segment *code);    // one opening of it is a task's now; false: all are
+int code_close(dsm_segment *code);       // one that is no task's; -EBUSY: there is none
 void segment_link(dsm_segment *segment); // among the session's, and in the statistics page
 int segment_check_cache(const dsm *session, uint32_t page_bytes, struct failure *failure);
 int segment_check_name(dsm *session, const char *name, struct failure *failure);
@@ -66,7 +69,7 @@ int segment_fail(dsm *session, const char *name, int error, const struct failure
 int segment_made(dsm *session, const char *name, int error, const struct control_segment *info,
                  dsm_segment **segment, struct failure *failure);
 // The code of that identity, open here: once in this process, however often it is asked for. make: its contents, if it is not there yet;
-// NULL: then -ENOENT. -EBUSY: another process has begun to make it, and does not come to an end.
+// NULL: then -ENOENT, and else the opening is a task's, which arrives. -EBUSY: another process has begun to make it, and does not come to an end.
 int code_get(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t bytes,
              uint32_t page_bytes, const void *make, dsm_segment **segment, struct failure *failure);
 int api_alive(void); // 0, or -ECHILD in a forked child

@@ -2,7 +2,8 @@
 //
 // The segments of a task beside its heap and stack: code, of which it has one at most, and data. They belong to it from when they
 // are added: it closes them, and they go where it goes. Code does not move, since it is the same for everybody; but a task
-// that has it finds it at its next host, at the same address, so that what points into it stays right.
+// that has it finds it at its next host, at the same address, so that what points into it stays right. Several tasks may have the same
+// code, each with an opening of its own: that is what it closes.
 //
 // They have numbers, and a program asks by number, since a handle is of one process: 0 heap, 1 stack, 2 code, 3 and on data in the
 // order in which they were added.
@@ -31,6 +32,11 @@ static int add_code(dsm_task *task, dsm_segment *code)
 {
     if (task->code != NULL) {
         return refuse(code, -EEXIST, "The task has code already.");
+    }
+    if (!code_to_task(code)) {
+        return refuse(code, -EINVAL,
+                      "Tasks have the code as often as it is open here: dsm_code_open() it once "
+                      "more for this one.");
     }
     task->code = code;
     return 0;

@@ -167,7 +167,6 @@ static int let_go(dsm *session, dsm_segment *segment, bool delete)
         return 0;
     }
     (void)snprintf(name, sizeof name, "%s", segment->segment.name);
-    segment->in_task = false;
     int error = segment_release(segment);
     int deleted = delete ? dsm_segment_delete(session, name) : 0;
     return error != 0 ? error : deleted;

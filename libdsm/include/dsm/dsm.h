@@ -206,7 +206,8 @@ DSM_API int dsm_task_create(dsm *session, const char *name, dsm_task_function *f
 DSM_API int dsm_task_create_from(dsm_segment *source, const char *name, dsm_task_function *function,
                                  uint64_t heap_bytes, uint64_t stack_bytes, dsm_task **task);
 /* Gives the task one more segment that is open here, 61 at most, and one of code beside: it moves with the task, at the same address, and is
- * closed (not deleted) with it. While it does not run. -EBUSY; -EINVAL: a task has it already; -EEXIST: code beside code; -EMFILE. */
+ * closed (not deleted) with it. While it does not run. -EBUSY; -EINVAL: a task has it already (code: tasks have it as often
+ * as it was opened); -EEXIST: code beside code; -EMFILE. */
 DSM_API int dsm_task_add(dsm_task *task, dsm_segment *segment);
 /* Those that it has: 0 heap, 1 stack, 2 code, 3 and on what was added, in this order, wherever it is. NULL: there is none. */
 DSM_API dsm_segment *dsm_task_segment(const dsm_task *task, unsigned number);
