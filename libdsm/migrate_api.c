@@ -337,6 +337,7 @@ DSM_API int dsm_migrate_finish(dsm_task *task)
     }
     struct pager *pager = &task->session->pager;
     (void)step(task, MIGRATE_FINISH_BEGIN);
+    task_end_mover(task);
     for (uint32_t i = 0; i < task_parts(task); i++) {
         segment_forget(task_part(task, i));
         (void)step(task, MIGRATE_FINISH_UNMAPPED);

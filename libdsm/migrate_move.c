@@ -51,6 +51,7 @@ enum request_state { REQUEST_NONE, REQUEST_WANTED, REQUEST_MOVING };
 
 struct task_mover {
     dsm_task *task;
+    char name[LIMIT_SEGMENT_NAME_BYTES]; // the task's: its segments may go before the thread does
     int listener;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -269,18 +270,16 @@ static void want(struct task_mover *mover, int fd, const char *key, unsigned sec
     wait_served(mover);
 }
 
-static void introduce(const dsm_task *task, int fd)
+static void introduce(const struct task_mover *mover, int fd)
 {
     struct task_binary binary;
     char text[2 * LIMIT_BUILD_ID_BYTES + LIMIT_SEGMENT_NAME_BYTES + 8];
     int at = snprintf(text, sizeof text, "%d ", VERSION);
-    const char *name = task->heap->segment.name;
     task_binary_read(&binary);
     for (uint32_t i = 0; i < binary.build_id_bytes; i++) {
         at += snprintf(text + at, 3, "%02x", binary.build_id[i]);
     }
-    (void)snprintf(text + at, sizeof text - (size_t)at, " %.*s",
-                   (int)(strlen(name) - strlen("/heap")), name);
+    (void)snprintf(text + at, sizeof text - (size_t)at, " %s", mover->name);
     say(fd, "DSM-TASK", text);
 }
 
@@ -290,7 +289,7 @@ static void serve(struct task_mover *mover, int fd)
     char key[KEYFILE_TEXT_BYTES];
     char digits[6];
     uint8_t decoded[NOISE_KEY_BYTES];
-    introduce(mover->task, fd);
+    introduce(mover, fd);
     if (!hear(fd, line, sync_after_ms(SAY_MS))) {
         return; // it only looked
     }
@@ -375,7 +374,10 @@ DSM_API int dsm_task_movable(dsm_task *task)
     if (made == NULL) {
         return error_set(-ENOMEM, NULL, DSM_NO_PAGE, NULL, "There is no memory for a socket.");
     }
+    const char *heap = task->heap->segment.name;
     made->task = task;
+    (void)snprintf(made->name, sizeof made->name, "%.*s", (int)(strlen(heap) - strlen("/heap")),
+                   heap);
     made->client = -1;
     made->listener = listening();
     error = made->listener < 0 ? made->listener : 0;

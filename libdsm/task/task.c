@@ -172,11 +172,16 @@ static int let_go(dsm *session, dsm_segment *segment, bool delete)
     return error != 0 ? error : deleted;
 }
 
-void task_free(dsm_task *task)
+void task_end_mover(dsm_task *task)
 {
     if (task->mover != NULL) {
         task->end_mover(task->mover);
+        task->mover = NULL;
     }
+}
+
+void task_free(dsm_task *task)
+{
     if (task->image != NULL) {
         image_thaw(task->image);
         free(task->image);
@@ -198,6 +203,7 @@ DSM_API int dsm_task_destroy(dsm_task *task)
                           ? "The task is on its way: dsm_migrate_finish or dsm_migrate_abort first."
                           : "The task runs: dsm_task_stop it first.");
     }
+    task_end_mover(task);
     bool ended = task->state == TASK_ENDED;
     error = let_go(task->session, task->heap, ended);
     int second = let_go(task->session, task->stack, ended);

@@ -46,7 +46,8 @@ struct dsm_task {
     void (*end_mover)(struct task_mover *mover);
 };
 
-void task_free(dsm_task *task); // itself, not its segments
+void task_end_mover(dsm_task *task); // nobody may ask any more: before its first segment goes
+void task_free(dsm_task *task);      // itself, not its segments
 
 // ---- its segments: heap, stack, data in the order in which they were added; and perhaps code ----
 enum { TASK_MOST_DATA = LIMIT_IMAGE_SEGMENTS - 3 };

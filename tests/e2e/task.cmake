@@ -62,6 +62,17 @@ set_tests_properties(vm.Migrate.closing PROPERTIES LABELS "e2e;plain-only" TIMEO
   ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;DSM_LAUNDRY=off")
 set_property(TEST vm.Migrate.segments vm.Migrate.probes APPEND PROPERTY ENVIRONMENT DSM_LAUNDRY=off DSM_READ_AHEAD=0)
 set_tests_properties(vm.Migrate.probes PROPERTIES RESOURCE_LOCK probes) # others mount what bpftrace needs, and unmount it
+# How tasks end. What is freed is overwritten, so that who reads it reads something else.
+add_executable(task_ends ${CMAKE_CURRENT_LIST_DIR}/task_ends.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
+target_link_libraries(task_ends PRIVATE dsm_core Threads::Threads)
+set_task_program(task_ends)
+add_test(NAME e2e.task.ends.closing COMMAND ${CMAKE_CURRENT_LIST_DIR}/hold_paused.sh task_ends closing)
+foreach(behaviour left closed code)
+  add_test(NAME e2e.task.ends.${behaviour} COMMAND ${CMAKE_CURRENT_LIST_DIR}/task_ends.sh ${behaviour})
+endforeach()
+set_tests_properties(e2e.task.ends.closing e2e.task.ends.left e2e.task.ends.closed e2e.task.ends.code PROPERTIES
+  LABELS "e2e;plain-only" TIMEOUT 200 SKIP_RETURN_CODE 77
+  ENVIRONMENT "DSM_BUILD=${CMAKE_BINARY_DIR};DSM_FAULT_LANES=sock;DSM_LAUNDRY=off;GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.perturb=165")
 # For how long a computation stands still when it moves, and what is written; beside CRIU where that works.
 add_executable(moving_load ${CMAKE_CURRENT_LIST_DIR}/moving_load.c ${CMAKE_CURRENT_LIST_DIR}/hold_rig.c)
 target_link_libraries(moving_load PRIVATE dsm Threads::Threads)
