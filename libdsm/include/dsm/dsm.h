@@ -229,8 +229,10 @@ DSM_API int dsm_task_destroy(dsm_task *task);
  * pinned, or a segment is shared (the detail names who has it open); -EALREADY; -EDEADLK: called by a task; else as dsm_clean. Source: Vm_InitiateMigration. */
 DSM_API int dsm_migrate_initiate(dsm_task *task, uint64_t *bytes);
 /* Waits for all writes, parks the task on the server, and writes its capsule to fd (file, pipe or socket): sealed for the
- * destination's public key (base64), single use, and worthless after so many seconds. From here on the capsule has the task. After
- * an error the task is here and whole, or, where the server cannot be asked, dsm_migrate_abort() says. Source: Vm_EncapState. */
+ * destination's public key (base64), single use, and worthless after so many seconds. From here on the capsule has the task.
+ * What refuses the key, the seconds or the order of the calls (-EINVAL) changes nothing: an initiated task is frozen still, until
+ * another try or dsm_migrate_abort(). After another error the task can be run here, or, where the server cannot be asked, dsm_migrate_abort()
+ * says. Source: Vm_EncapState. */
 DSM_API int dsm_migrate_encap(dsm_task *task, int fd, const char *destination, unsigned seconds);
 /* Takes a task out of its capsule: mapped at the same addresses, nothing fetched. key_file: the destination's private key. What
  * is refused leaves all as it was: -EBADMSG no capsule, or altered; -ENODATA cut; -EKEYREJECTED for another key; -ETIME expired;
