@@ -48,7 +48,8 @@ int agent_move(const struct agent_config *config, struct mover_link *link, const
 int agent_start(const struct agent_config *config, const char *path, pid_t *pid, int *fd,
                 struct failure *failure);
 
-void agent_end(const struct agent_config *config, pid_t pid); // SIGKILL; the caller waits
+// SIGKILL, once; the caller waits. 0, or -errno when there is no process to send it from.
+int agent_end(const struct agent_config *config, pid_t pid);
 
 enum agent_level { AGENT_ERROR = 3, AGENT_WARNING = 4, AGENT_INFO = 6 }; // syslog's
 void agent_log(enum agent_level level, const char *format, ...)

@@ -382,6 +382,7 @@ static int prepare(struct agent *agent, struct failure *failure)
     (void)sigaddset(&signals, SIGINT);
     (void)sigaddset(&signals, SIGHUP);
     (void)sigaddset(&signals, SIGCHLD);
+    (void)signal(SIGCHLD, SIG_DFL); // ignored by who started us, no task would end
     (void)sigprocmask(SIG_BLOCK, &signals, NULL);
     agent->signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     if (error == 0 && (agent->slot == NULL || agent->signals < 0)) {

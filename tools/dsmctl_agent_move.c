@@ -41,6 +41,8 @@ struct arrival {
     bool passed; // what came of the capsule: it may be all of it
 };
 
+static const char unseen[] = "nobody saw how it ended";
+
 static const char *how_it_ended(int status, char text[ENDED_BYTES])
 {
     if (WIFSIGNALED(status)) {
@@ -55,9 +57,14 @@ static const char *how_it_ended(int status, char text[ENDED_BYTES])
 static void wait_end(pid_t pid, char text[ENDED_BYTES])
 {
     int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    pid_t found;
+    while ((found = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {
     }
-    (void)how_it_ended(status, text);
+    if (found == pid) {
+        (void)how_it_ended(status, text);
+    } else {
+        (void)snprintf(text, ENDED_BYTES, "%s", unseen);
+    }
 }
 
 // It has no task, and is to have none: its socket is closed, so it ends by itself, or is ended. But not one that may have the task
@@ -70,15 +77,20 @@ static void dismiss(struct arrival *a, char text[ENDED_BYTES])
         (void)close(a->program);
         a->program = -1;
     }
-    for (int status = 0; a->pid > 0; status = 0) {
+    for (bool killed = false; a->pid > 0;) {
         const struct timespec pause = {.tv_nsec = 10000000};
-        if (waitpid(a->pid, &status, WNOHANG) == a->pid) {
+        int status = 0;
+        pid_t found = waitpid(a->pid, &status, WNOHANG);
+        if (found == a->pid) {
             (void)how_it_ended(status, text);
+            a->pid = 0;
+        } else if (found < 0 && errno != EINTR) { // its number may be another's by now
+            (void)snprintf(text, ENDED_BYTES, "%s", unseen);
             a->pid = 0;
         } else if (deadline_now() >= deadline && a->passed) {
             return;
-        } else if (deadline_now() >= deadline) {
-            agent_end(a->config, a->pid);
+        } else if (deadline_now() >= deadline && !killed) {
+            killed = agent_end(a->config, a->pid) == 0;
         }
         (void)nanosleep(&pause, NULL);
     }

@@ -76,13 +76,17 @@ static void run(const struct agent_config *config, const char *path, int socket)
 }
 
 // A root that may become other users need not be one that may end their programs: that is done as the user.
-void agent_end(const struct agent_config *config, pid_t pid)
+int agent_end(const struct agent_config *config, pid_t pid)
 {
     pid_t child = fork();
     if (child == 0) {
         _exit(become(config) == 0 && kill(pid, SIGKILL) == 0 ? 0 : 1);
     }
+    if (child < 0) { // waited for, -1 would be any child: the program itself
+        return -errno;
+    }
     (void)waitpid(child, NULL, 0);
+    return 0;
 }
 
 int agent_start(const struct agent_config *config, const char *path, pid_t *pid, int *fd,

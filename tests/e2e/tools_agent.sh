@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Nobody reads what "dsmctl agent" says: it refuses whom it refused before, and ends when it is told to.
+# Nobody reads what "dsmctl agent" says: it refuses whom it refused before, and ends when it is told to. And whoever started it with
+# the signal ignored that children have ended: it hears of them.
 # shellcheck source=tests/e2e/tools_lib.sh
 . "$(dirname "$0")/tools_lib.sh"
 need_programs dsmctl
@@ -16,14 +17,17 @@ agent_ready_or_ended() {
 mkfifo "$work/log"
 exec 8<>"$work/log" # held open, and not read
 : >"$work/ready"
-setpriv --pdeathsig KILL "$build/bin/dsmctl" agent --config "$work/agent.conf" --ready-fd 9 9>"$work/ready" 2>"$work/log" \
-    8>&- </dev/null &
+setpriv --pdeathsig KILL env --ignore-signal=CHLD "$build/bin/dsmctl" agent --config "$work/agent.conf" --ready-fd 9 \
+    9>"$work/ready" 2>"$work/log" 8>&- </dev/null &
 agent_pid=$!
 pids+=("$agent_pid")
 wait_until 60 agent_ready_or_ended || fail "the agent says nothing for 60 s"
 alive "$agent_pid" || fail "the agent ended at start: $(timeout 1 cat <&8)"
 server_port=$(sed -n 's/^READY \([0-9]*\) .*/\1/p' "$work/ready")
 [ -n "$server_port" ] || fail "the agent told no port: $(cat "$work/ready")"
+
+ignored=$(awk '/^SigIgn:/ { print $2 }' "/proc/$agent_pid/status")
+[ $((0x$ignored & 1 << 16)) -eq 0 ] || fail "SIGCHLD is ignored: tasks would be counted for ever"
 
 if dd if=/dev/zero of="$work/log" oflag=nonblock bs=4096 2>"$work/filled"; then
     fail "the pipe is never full"

@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -98,9 +99,14 @@ static bool logged(const char *words)
 
 static pid_t agent;
 static struct mover_link link_to_agent;
+static bool children_ignored; // the agent hears nothing of how they ended
 
 static void serve(struct mover_link *link, const char *what)
 {
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); // it does not outlive a test that failed
+    if (children_ignored) {
+        (void)signal(SIGCHLD, SIG_IGN);
+    }
     struct agent_config *config = calloc(1, sizeof *config);
     config->wait = 30;
     config->uid = geteuid();
@@ -202,6 +208,16 @@ static void a_program_that_ends_is_told_of(void **state)
     ended(1);
 }
 
+static void a_program_whose_end_nobody_saw_has_ended(void **state)
+{
+    (void)state;
+    children_ignored = true;
+    begin("ends");
+    children_ignored = false;
+    said(MOVER_REFUSED, "ended before it took the task (nobody saw how it ended)");
+    ended(1);
+}
+
 static void nothing_is_no_capsule(void **state)
 {
     (void)state;
@@ -286,6 +302,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_task_is_taken),
         cmocka_unit_test(a_task_is_refused),
         cmocka_unit_test(a_program_that_ends_is_told_of),
+        cmocka_unit_test(a_program_whose_end_nobody_saw_has_ended),
         cmocka_unit_test(nothing_is_no_capsule),
         cmocka_unit_test(who_may_have_the_task_is_left_alone),
     };
