@@ -219,6 +219,10 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
     if (error != 0) {
         return error;
     }
+    error = segment_check_cache(session, page_bytes, &failure); // before there is a segment
+    if (error != 0) {
+        return segment_fail(session, name, error, &failure);
+    }
     if ((flags &
          ~(unsigned)(DSM_NORESERVE | DSM_EXCLUSIVE | DSM_EPHEMERAL | DSM_HEAP | DSM_STACK)) != 0) {
         return segment_fail(session, name, -EINVAL, &failure);
@@ -302,7 +306,7 @@ static int let_go(dsm_segment *segment, int error)
     unmap(segment);
     if (fate == BACKING_WELL) {
         (void)control_close(&session->session, id, NULL);
-    } else if (error == 0) {
+    } else { // whatever else went wrong: nobody may take it for open
         error = segment_fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
     }
     free(segment);

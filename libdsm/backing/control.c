@@ -200,14 +200,18 @@ int control_operate(struct session *session, const Dsm__Control *control,
                               session->host, session->port, LIMIT_FAILOVER_MS / 1000);
             break;
         }
-        int64_t until = sync_after_ms(LIMIT_RPC_MS);
-        error = exchange(lane, control, result, &cut, failure, until < deadline ? until : deadline);
+        cut = session_pay(session, lane) != 0;
+        if (!cut) {
+            int64_t until = sync_after_ms(LIMIT_RPC_MS);
+            error =
+                exchange(lane, control, result, &cut, failure, until < deadline ? until : deadline);
+            again = again || cut;
+        }
         if (!cut) {
             break;
         }
         backing_lane_down(lane);
         STAT_ADD(session->backing.stat, retries, 1);
-        again = true;
     }
     backing_give(lane);
     return again && was_done(control, error) ? 0 : error;
@@ -257,8 +261,10 @@ int control_close(struct session *session, uint64_t id, struct failure *failure)
     Dsm__Control control = DSM__CONTROL__INIT;
     control.body_case = DSM__CONTROL__BODY_CLOSE;
     control.close = &close;
-    int error = operate(session, &control, NULL, failure);
-    if (error != 0) {
+    // What one of them has waited for in vain, the next need not.
+    int error =
+        session_owes_in_vain(session) ? -ETIMEDOUT : operate(session, &control, NULL, failure);
+    if (error != 0 && error != wire_status_errno(WIRE_NOT_OPEN)) {
         session_owe_close(session, id);
     }
     return error;

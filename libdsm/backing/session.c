@@ -74,24 +74,27 @@ static int resume_one(struct session *session, struct backing_lane *lane,
     }
 }
 
-// A server that was restarted has forgotten that it was open, and says so: that is as good.
-static int pay(struct backing_lane *lane, struct session_segment *listed)
+// Under the session's lock. A server that was restarted has forgotten that they were open, and says so: that is as good.
+static int pay_all(struct session *session, struct backing_lane *lane)
 {
-    int error = control_let_go(lane, listed->owed, sync_after_ms(LIMIT_RPC_MS));
-    listed->owed = error == 0 ? 0 : listed->owed;
+    int error = 0;
+    for (int i = 0; i < LIMIT_SESSION_SEGMENTS && error == 0; i++) {
+        struct session_segment *listed = &session->segments[i];
+        if (listed->owed != 0) {
+            error = control_let_go(lane, listed->owed, sync_after_ms(LIMIT_RPC_MS));
+            listed->owed = error == 0 ? 0 : listed->owed;
+        }
+    }
     return error;
 }
 
 static int resume_all(struct session *session, struct backing_lane *lane, bool same_store)
 {
-    int error = 0;
     (void)pthread_mutex_lock(&session->lock);
+    int error = same_store ? pay_all(session, lane) : 0;
     for (int i = 0; i < LIMIT_SESSION_SEGMENTS && error == 0; i++) {
         struct session_segment *listed = &session->segments[i];
-        if (listed->owed != 0) {
-            error = same_store ? pay(lane, listed) : 0;
-            continue;
-        }
+        listed->owed = 0; // paid, or never open in this store
         if (listed->segment == NULL || listed->away ||
             atomic_load(&listed->segment->fate) != BACKING_WELL) {
             continue;
@@ -287,6 +290,25 @@ void session_owe_close(struct session *session, uint64_t id)
         listed->owed = owed ? id : listed->owed;
     }
     (void)pthread_mutex_unlock(&session->lock); // no place: so many may be open there, and no more
+}
+
+int session_pay(struct session *session, struct backing_lane *lane)
+{
+    (void)pthread_mutex_lock(&session->lock);
+    int error = pay_all(session, lane);
+    (void)pthread_mutex_unlock(&session->lock);
+    return error;
+}
+
+bool session_owes_in_vain(struct session *session)
+{
+    bool owes = false;
+    (void)pthread_mutex_lock(&session->lock);
+    for (int i = 0; i < LIMIT_SESSION_SEGMENTS && !owes; i++) {
+        owes = session->segments[i].owed != 0;
+    }
+    (void)pthread_mutex_unlock(&session->lock);
+    return owes && atomic_load(&session->backing.lanes[0].up) == 0;
 }
 
 static void drop_lanes(struct session *session)

@@ -56,8 +56,13 @@ void session_cancel(struct session *session);
 int session_list(struct session *session, struct backing_segment *segment, const char *name,
                  bool write);
 void session_unlist(struct session *session, struct backing_segment *segment);
-// One that is not listed: the server could not be told that it is closed, and is told when there is a connection again.
+// One that is not listed: the server could not be told that it is closed, and is told when there is a connection again, before
+// anything else is asked there.
 void session_owe_close(struct session *session, uint64_t id);
+// On the control lane, in hand and up. An error: it was cut.
+int session_pay(struct session *session, struct backing_lane *lane);
+// Something is owed, and there is still no connection.
+bool session_owes_in_vain(struct session *session);
 // Listed from now on, for writing, but away: nothing can fail when it is here.
 int session_list_away(struct session *session, struct backing_segment *segment, const char *name);
 void session_set_away(struct session *session, struct backing_segment *segment, bool away);

@@ -130,6 +130,7 @@ foreach(role system-calls pressure too-many-pins age)
   add_hold_test(pages ${role})
 endforeach()
 add_hold_test(pages marks LANES sock)
+add_hold_test(pages too-large LANES sock)
 
 # Sanitizers have a handler of SIGSEGV, and lock what they like.
 add_hold_program(kernel)

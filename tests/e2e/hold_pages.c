@@ -172,6 +172,19 @@ static void run_too_many(void) // pins that would leave no memory to work with
     hold_close_after_errors(session);
 }
 
+// Refused before there is a segment: its name is free for smaller pages.
+static void run_too_large(void)
+{
+    dsm_segment *made;
+    session = hold_open(CACHE);
+    RESULT(dsm_segment_create(session, "large", MIB, 1 << 20, 0, &made), -EINVAL);
+    CHECK(strstr(dsm_error()->text, "need a cache of at least") != NULL, "%s", dsm_error()->text);
+    OK(dsm_segment_create(session, "large", MIB, PAGE, 0, &made));
+    OK(dsm_segment_close(made));
+    OK(dsm_segment_delete(session, "large"));
+    hold_close(session);
+}
+
 // ---- aging ----
 
 static void run_age(void)
@@ -242,10 +255,11 @@ static void run_marks(void)
 int main(int argc, char **argv)
 {
     static const struct hold_role roles[] = {
-        {"4-kib", run_4_kib},       {"64-kib", run_64_kib},
-        {"1-mib", run_1_mib},       {"system-calls", run_system_calls},
-        {"pressure", run_pressure}, {"too-many-pins", run_too_many},
-        {"age", run_age},           {"marks", run_marks},
+        {"4-kib", run_4_kib},         {"64-kib", run_64_kib},
+        {"1-mib", run_1_mib},         {"system-calls", run_system_calls},
+        {"pressure", run_pressure},   {"too-many-pins", run_too_many},
+        {"too-large", run_too_large}, {"age", run_age},
+        {"marks", run_marks},
     };
     return hold_main(argc, argv, roles, sizeof roles / sizeof roles[0]);
 }

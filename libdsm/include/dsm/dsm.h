@@ -103,7 +103,7 @@ DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, ui
                           dsm_segment **code);
 /* Cleans, unmaps and lets go. On an error (which is of the cleaning: -EIO, ...) the segment stays open, unless it is lost or
  * fenced: then it is closed and the error says so. A server that does not answer once it has the pages is told of the close when it
- * can be reached: no error, but it waits up to 20 s. -EBUSY: pinned pages, or it is a task's. */
+ * can be reached: no error, but the first one waits up to 20 s. -EBUSY: pinned pages, or it is a task's. */
 DSM_API int dsm_segment_close(dsm_segment *segment);
 /* Deletes by name; -EBUSY while anybody has it open (dsm_segment_close first). */
 DSM_API int dsm_segment_delete(dsm *session, const char *name);
