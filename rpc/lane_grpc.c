@@ -10,7 +10,8 @@
 // send() returns once its message is handed over; what the socket did not take at once goes out
 // while a later call drives the queue. destroy says CLOSE, waits shortly for the server to end the
 // call (a cancellation would overtake the CLOSE), cancels, takes back every tag, and only then
-// shuts the queue: gRPC aborts on work after that.
+// shuts the queue: gRPC aborts on work after that. The tag of a message that the socket does not take
+// comes back only with the socket's end, so destroy shuts that before, by a descriptor of its own.
 //
 // gRPC allocates per message and knows nothing of signals: no handler may come here. shut() from
 // another thread cancels the call, which gRPC allows at any time; every tag comes back, and the
@@ -49,6 +50,7 @@ struct lane_grpc {
     grpc_channel *channel;
     grpc_completion_queue *queue;
     grpc_call *call;
+    int wire; // the same socket
     bool pending[BATCHES];
     bool good[BATCHES]; // of the last one that came back
     grpc_byte_buffer *sending;
@@ -327,6 +329,7 @@ static void lane_grpc_free(struct lane_grpc *lane)
 {
     if (lane->call != NULL) {
         (void)grpc_call_cancel(lane->call, NULL);
+        (void)shutdown(lane->wire, SHUT_RDWR);
         for (int batch = 0; batch < BATCHES; batch++) {
             (void)drive(lane, (enum batch)batch, LANE_NO_DEADLINE);
         }
@@ -336,6 +339,7 @@ static void lane_grpc_free(struct lane_grpc *lane)
     if (lane->sending != NULL) {
         grpc_byte_buffer_destroy(lane->sending);
     }
+    (void)close(lane->wire);
     grpc_channel_destroy(lane->channel);
     grpc_completion_queue_shutdown(lane->queue);
     while (grpc_completion_queue_next(lane->queue, timespec_of(LANE_NO_DEADLINE), NULL).type !=
@@ -426,15 +430,20 @@ static int call_begin(struct lane_grpc *lane)
 struct lane *lane_grpc_create(int fd, struct noise_cipher *send, struct noise_cipher *receive)
 {
     struct lane_grpc *lane = calloc(1, sizeof *lane);
-    int error = lane == NULL ? -ENOMEM : socket_set_up(fd);
+    int wire = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int error = lane == NULL ? -ENOMEM : wire < 0 ? -errno : socket_set_up(fd);
     if (error != 0) {
         noise_cipher_destroy(&send);
         noise_cipher_destroy(&receive);
         free(lane);
         close(fd);
+        if (wire >= 0) {
+            close(wire);
+        }
         errno = -error;
         return NULL;
     }
+    lane->wire = wire;
     lane_core_init(&lane->core, &lane_grpc_ops, send, receive);
     lane->good[SEND] = true; // nothing has failed yet
     lane->status_details = grpc_empty_slice();

@@ -258,6 +258,37 @@ static void strangers_do_not_understand_each_other(void **state)
     }
 }
 
+// What a peer of HTTP/2 says that lets megabytes come, and then reads none of them: its SETTINGS, and a larger window.
+static void a_server_that_takes_nothing_holds_nobody(void **state)
+{
+    (void)state;
+    static const uint8_t welcome[] = {0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0,
+                                      0, 0, 0, 4, 8, 0, 0, 0, 0, 0, 1, 0, 0, 0};
+    struct noise_pair pair;
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    assert_int_equal(write(fds[1], welcome, sizeof welcome), sizeof welcome);
+    assert_int_equal(noise_pair_create(&pair, NOISE_CHACHAPOLY), 0);
+    struct lane *lane = lane_grpc_create(fds[0], pair.send[0], pair.receive[0]);
+    assert_non_null(lane);
+    struct wire_header request = exercise_request(WIRE_WRITE, 0, LIMIT_RUN_BYTES / 4096, 0), answer;
+    struct iovec piece = {calloc(1, LIMIT_RUN_BYTES), LIMIT_RUN_BYTES};
+    request.length = LIMIT_RUN_BYTES;
+    for (uint32_t i = 0; i < request.count; i++) {
+        wire_map_set(request.map, i);
+    }
+    assert_int_equal(lane->ops->send(lane, &request, &piece, 1, LANE_NO_DEADLINE), 0);
+    int64_t deadline = deadline_after_ms(300);
+    assert_int_equal(lane->ops->receive(lane, &answer, deadline), -ETIMEDOUT);
+    (void)alarm(60); // for ever would be
+    lane_destroy(&lane);
+    (void)alarm(0);
+    free(piece.iov_base);
+    (void)close(fds[1]);
+    noise_cipher_destroy(&pair.send[1]);
+    noise_cipher_destroy(&pair.receive[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +297,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_late_answer_is_too_late, start_front, stop_front),
         cmocka_unit_test_setup_teardown(shut_wakes_the_owner, start_front, stop_front),
         cmocka_unit_test_setup_teardown(a_server_that_goes_away_is_a_cut, start_front, stop_front),
+        cmocka_unit_test_setup_teardown(a_server_that_takes_nothing_holds_nobody, start_front,
+                                        stop_front),
         cmocka_unit_test_setup_teardown(strangers_do_not_understand_each_other, start_front,
                                         stop_front),
     };
