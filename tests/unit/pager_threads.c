@@ -156,11 +156,15 @@ static void *keep_storing(void *argument)
     return NULL;
 }
 
+// When it returns, each page has been stored into.
 static pthread_t start_writer(void)
 {
     pthread_t thread;
     memset(&writer, 0, sizeof writer);
     assert_int_equal(pthread_create(&thread, NULL, keep_storing, NULL), 0);
+    while (atomic_load(&writer.stored[7]) == 0) {
+        (void)usleep(10);
+    }
     return thread;
 }
 
@@ -317,9 +321,6 @@ static void stores_during_kills(void **state)
     rig_start(&(struct rig_options){.cache_pages = 16});
     for (int i = 0; i < 200 / SLOWER; i++) {
         pthread_t thread = start_writer();
-        while (atomic_load(&writer.stored[7]) == 0) {
-            (void)usleep(10);
-        }
         for (int k = 0; k < 5; k++) {
             assert_int_equal(rig_swap_in(0, 8, DSM_KILL), 0);
         }
