@@ -70,12 +70,14 @@ DSM_API int dsm_segment_clone(dsm_segment *source, const char *name, uint64_t by
     }
     const struct backing_segment *backing = &source->segment.backing;
     const struct image_member from = {backing->id, atomic_load(&backing->epoch)};
+    (void)pthread_mutex_lock(&source->session->opening);
     error = control_clone(&source->session->session, &from, name, bytes,
                           (flags & DSM_HEAP) != 0 ? CONTROL_HEAP : CONTROL_DATA,
                           ((flags & DSM_NORESERVE) != 0 ? CONTROL_NORESERVE : 0) |
                               ((flags & DSM_EPHEMERAL) != 0 ? CONTROL_EPHEMERAL : 0),
                           &info, &failure);
     error = segment_made(source->session, name, error, &info, clone, &failure);
+    (void)pthread_mutex_unlock(&source->session->opening);
     if (error == 0 && (flags & DSM_HEAP) != 0) {
         (*clone)->from.segment = backing->id;
         (*clone)->from.version = atomic_load(&backing->acknowledged);

@@ -238,6 +238,7 @@ static int open_session(const dsm_options *options, dsm **result, struct failure
     }
     (void)pthread_mutex_init(&session->lock, NULL);
     (void)pthread_mutex_init(&session->code_lock, NULL);
+    (void)pthread_mutex_init(&session->opening, NULL);
     allocations_init(&session->allocations);
     session->page.fd = -1;
     int error = settings_read(&session->settings, failure);
@@ -346,6 +347,7 @@ DSM_API int dsm_close(dsm *session)
     process.open = NULL;
     (void)pthread_mutex_unlock(&process.lock);
     allocations_clear(&session->allocations);
+    (void)pthread_mutex_destroy(&session->opening);
     (void)pthread_mutex_destroy(&session->code_lock);
     (void)pthread_mutex_destroy(&session->lock);
     stat_page_destroy(&session->page);

@@ -228,8 +228,11 @@ DSM_API int dsm_segment_create(dsm *session, const char *name, uint64_t bytes, u
         return segment_fail(session, name, -EINVAL, &failure);
     }
     uint64_t rounded = (bytes + page_bytes - 1) / page_bytes * page_bytes;
+    (void)pthread_mutex_lock(&session->opening);
     error = make(&session->session, name, rounded, page_bytes, flags, &info, &failure);
-    return segment_made(session, name, error, &info, segment, &failure);
+    error = segment_made(session, name, error, &info, segment, &failure);
+    (void)pthread_mutex_unlock(&session->opening);
+    return error;
 }
 
 static bool open_here(dsm *session, const char *name)
@@ -244,10 +247,25 @@ static bool open_here(dsm *session, const char *name)
     return found;
 }
 
+// Under the session's `opening`.
+static int open_segment(dsm *session, const char *name, unsigned flags, dsm_segment **segment,
+                        struct failure *failure)
+{
+    bool write = (flags & DSM_READ_ONLY) == 0;
+    struct control_segment info;
+    if (open_here(session, name)) {
+        (void)failure_set(failure, 0, "This process has the segment open already.");
+        return segment_fail(session, name, -EBUSY, failure);
+    }
+    int error =
+        control_open(&session->session, name, write, (flags & DSM_TAKEOVER) != 0, &info, failure);
+    return error != 0 ? segment_fail(session, name, error, failure)
+                      : segment_attach(session, name, &info, write, segment, failure);
+}
+
 DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm_segment **segment)
 {
     struct failure failure = {.text = ""};
-    struct control_segment info;
     int error = api_alive();
     error = error != 0 ? error : segment_check_name(session, name, &failure);
     if (error != 0) {
@@ -256,15 +274,10 @@ DSM_API int dsm_segment_open(dsm *session, const char *name, unsigned flags, dsm
     if ((flags & ~(unsigned)(DSM_READ_ONLY | DSM_TAKEOVER)) != 0) {
         return segment_fail(session, name, -EINVAL, &failure);
     }
-    if (open_here(session, name)) {
-        (void)failure_set(&failure, 0, "This process has the segment open already.");
-        return segment_fail(session, name, -EBUSY, &failure);
-    }
-    bool write = (flags & DSM_READ_ONLY) == 0;
-    error =
-        control_open(&session->session, name, write, (flags & DSM_TAKEOVER) != 0, &info, &failure);
-    return error != 0 ? segment_fail(session, name, error, &failure)
-                      : segment_attach(session, name, &info, write, segment, &failure);
+    (void)pthread_mutex_lock(&session->opening);
+    error = open_segment(session, name, flags, segment, &failure);
+    (void)pthread_mutex_unlock(&session->opening);
+    return error;
 }
 
 static void unlink_segment(dsm_segment *segment)
@@ -303,10 +316,13 @@ static int let_go(dsm_segment *segment, int error)
     struct failure failure = {.text = ""};
     uint32_t fate = atomic_load(&segment->segment.backing.fate);
     uint64_t id = segment->segment.backing.id;
+    (void)pthread_mutex_lock(&session->opening);
     unmap(segment);
     if (fate == BACKING_WELL) {
         (void)control_close(&session->session, id, NULL);
-    } else { // whatever else went wrong: nobody may take it for open
+    }
+    (void)pthread_mutex_unlock(&session->opening);
+    if (fate != BACKING_WELL) { // whatever else went wrong: nobody may take it for open
         error = segment_fail(session, segment->segment.name, backing_fate_errno(fate), &failure);
     }
     free(segment);

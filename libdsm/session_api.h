@@ -39,7 +39,10 @@ struct dsm {
     struct session session;
     struct pager pager;
     pthread_mutex_t lock;      // of the list of segments
-    pthread_mutex_t code_lock; // while code is found, made or closed: before the other
+    pthread_mutex_t code_lock; // while code is found, made or closed: before the others
+    // While one is opened or made, from the question to the list, and closed, from the list to the answer: the server
+    // tells this process' threads not apart, and one would close what the other has opened. Before the first.
+    pthread_mutex_t opening;
     dsm_segment *segments;
     struct allocations allocations;
     char server[280];

@@ -48,6 +48,7 @@ add_hold_test(timeout default SCRIPT hold_paused.sh LABELS plain-only ENVIRONMEN
 
 add_hold_program(closed)
 add_hold_test(closed unanswered LANES sock SCRIPT hold_paused.sh)
+add_hold_test(closed threads LANES sock)
 
 add_hold_program(signals)
 foreach(role interrupt leap)

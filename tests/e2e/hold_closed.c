@@ -3,9 +3,15 @@
 // A segment that is closed while the server does not answer: its pages are there, so it is closed, and that is no error that
 // somebody could take for one of the cleaning, after which it would be open. The server hears of it when it can be reached. Who has
 // waited for it in vain once does not wait for each further segment.
+//
+// And one that threads open and close without regard for each other: one of them has it, the others are told so, and nobody's
+// failure or end takes it from who has it.
+#include <pthread.h>
+#include <sched.h>
+
 #include "tests/e2e/hold_rig.h"
 
-enum { PAGES = 16, SEGMENTS = 8 };
+enum { PAGES = 16, SEGMENTS = 8, THREADS = 6, TURNS = 40 };
 
 static void unanswered(void)
 {
@@ -39,8 +45,79 @@ static void unanswered(void)
     hold_close_after_errors(session);
 }
 
+static dsm *shared;
+
+static void count_up(dsm_segment *segment)
+{
+    volatile uint64_t *counter = hold_at(segment, 0);
+    *counter = *counter + 1;
+    OK(dsm_segment_close(segment));
+}
+
+static void *open_in_turns(void *unused)
+{
+    (void)unused;
+    for (int turns = 0; turns < TURNS; (void)sched_yield()) {
+        dsm_segment *segment = NULL;
+        int error = dsm_segment_open(shared, "counter", 0, &segment);
+        if (error == 0) {
+            count_up(segment);
+            turns++;
+        } else {
+            RESULT(error, -EBUSY);
+        }
+    }
+    return NULL;
+}
+
+// Whoever comes first makes it; who opens it then counts in the one that all have.
+static void *create_or_open(void *unused)
+{
+    (void)unused;
+    for (int turns = 0; turns < TURNS; (void)sched_yield()) {
+        dsm_segment *segment = NULL;
+        int error = dsm_segment_create(shared, "made", PAGE, PAGE, 0, &segment);
+        if (error != 0) {
+            RESULT(error, -EEXIST);
+            error = dsm_segment_open(shared, "made", 0, &segment);
+        }
+        if (error == 0) {
+            count_up(segment);
+            turns++;
+        } else {
+            RESULT(error, -EBUSY);
+        }
+    }
+    return NULL;
+}
+
+static void count_together(const char *name, void *(*body)(void *))
+{
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, body, NULL) == 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        (void)pthread_join(threads[i], NULL);
+    }
+    dsm_segment *segment = hold_segment(shared, name, 0);
+    uint64_t counted = *(volatile uint64_t *)hold_at(segment, 0);
+    CHECK(counted == (uint64_t)THREADS * TURNS, "%lu", (unsigned long)counted);
+    OK(dsm_segment_close(segment));
+    OK(dsm_segment_delete(shared, name));
+}
+
+static void threads(void)
+{
+    shared = hold_open(MIB);
+    OK(dsm_segment_close(hold_create(shared, "counter", PAGES, PAGE)));
+    count_together("counter", open_in_turns);
+    count_together("made", create_or_open);
+    hold_close(shared);
+}
+
 int main(int argc, char **argv)
 {
-    static const struct hold_role roles[] = {{"unanswered", unanswered}};
+    static const struct hold_role roles[] = {{"unanswered", unanswered}, {"threads", threads}};
     return hold_main(argc, argv, roles, sizeof roles / sizeof *roles);
 }
