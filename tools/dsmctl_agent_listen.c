@@ -24,7 +24,7 @@
 #include "server/ready.h"
 #include "tools/dsmctl_agent.h"
 
-enum { SOCKETS = 2 * AGENT_LIST_MOST, PENDING = 32, PEER_BYTES = 64 };
+enum { SOCKETS = 2 * AGENT_LIST_MOST, PENDING = 32, PEER_BYTES = 64, REST_MS = 100 };
 
 struct pending {
     int fd; // -1: free
@@ -43,6 +43,7 @@ struct agent {
     unsigned socket_count, tasks;
     uint16_t port;
     int signals;
+    int64_t rests_until; // nobody is accepted before
     bool ending;
     struct pending pending[PENDING];
 };
@@ -140,7 +141,9 @@ static void accept_one(struct agent *agent, int listener)
     int on = 1;
     int fd = accept4(listener, (struct sockaddr *)&from, &bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-        return;
+        bool scarce = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+        agent->rests_until = scarce ? deadline_after_ms(REST_MS) : agent->rests_until;
+        return; // who came still waits there: asked again at once, the answer would be the same
     }
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -317,7 +320,7 @@ static void take_signal(struct agent *agent)
 
 static int wait_ms(const struct agent *agent)
 {
-    int64_t next = INT64_MAX, now = deadline_now();
+    int64_t now = deadline_now(), next = agent->rests_until > now ? agent->rests_until : INT64_MAX;
     for (unsigned i = 0; i < PENDING; i++) {
         const struct pending *p = &agent->pending[i];
         next = p->fd >= 0 && p->deadline < next ? p->deadline : next;
@@ -328,14 +331,17 @@ static int wait_ms(const struct agent *agent)
 static void look(struct agent *agent)
 {
     struct pollfd polls[1 + SOCKETS + PENDING];
-    nfds_t count = 0;
+    nfds_t count = 0; // no more than there are: poll() refuses more than RLIMIT_NOFILE
+    bool rests = agent->rests_until > deadline_now();
     polls[count++] = (struct pollfd){.fd = agent->signals, .events = POLLIN};
     for (unsigned i = 0; i < agent->socket_count; i++) {
-        polls[count++] = (struct pollfd){.fd = agent->sockets[i], .events = POLLIN};
+        polls[count++] = (struct pollfd){.fd = rests ? -1 : agent->sockets[i], .events = POLLIN};
     }
-    for (unsigned i = 0; i < PENDING; i++) { // poll passes over -1
+    for (unsigned i = 0; i < PENDING; i++) {
         const struct pending *p = &agent->pending[i];
-        polls[count++] = (struct pollfd){.fd = p->fd, .events = p->events};
+        if (p->fd >= 0) {
+            polls[count++] = (struct pollfd){.fd = p->fd, .events = p->events};
+        }
     }
     if (poll(polls, count, wait_ms(agent)) < 0) {
         return;
@@ -343,13 +349,16 @@ static void look(struct agent *agent)
     if (polls[0].revents != 0) {
         take_signal(agent);
     }
-    const struct pollfd *of_pending = &polls[1 + agent->socket_count];
+    const struct pollfd *looked_at = &polls[1 + agent->socket_count];
     int64_t now = deadline_now();
     for (unsigned i = 0; i < PENDING; i++) {
         struct pending *p = &agent->pending[i];
-        if (p->fd >= 0 && of_pending[i].revents != 0) {
+        if (p->fd < 0) {
+            continue;
+        }
+        if (looked_at++->revents != 0) {
             step(agent, p);
-        } else if (p->fd >= 0 && now >= p->deadline) {
+        } else if (now >= p->deadline) {
             drop(p);
         }
     }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Nobody reads what "dsmctl agent" says: it refuses whom it refused before, and ends when it is told to. And whoever started it with
-# the signal ignored that children have ended: it hears of them.
+# the signal ignored that children have ended: it hears of them. And without a descriptor for who comes it rests.
 # shellcheck source=tests/e2e/tools_lib.sh
 . "$(dirname "$0")/tools_lib.sh"
 need_programs dsmctl
@@ -28,6 +28,24 @@ server_port=$(sed -n 's/^READY \([0-9]*\) .*/\1/p' "$work/ready")
 
 ignored=$(awk '/^SigIgn:/ { print $2 }' "/proc/$agent_pid/status")
 [ $((0x$ignored & 1 << 16)) -eq 0 ] || fail "SIGCHLD is ignored: tasks would be counted for ever"
+
+# Who comes is one too many, and stays where it is; 100 ticks are a second of a processor.
+ticks() {
+    sed 's/.*) //' "/proc/$agent_pid/stat" | awk '{ print $12 + $13 }'
+}
+limit=$(prlimit --pid "$agent_pid" --nofile --output SOFT --noheadings)
+next=0
+while [ -L "/proc/$agent_pid/fd/$next" ]; do
+    next=$((next + 1))
+done
+prlimit --pid "$agent_pid" --nofile="$next":
+exec {silent}<>"/dev/tcp/127.0.0.1/$server_port"
+before=$(ticks)
+sleep 2
+used=$(($(ticks) - before))
+[ $used -lt 30 ] || fail "without a descriptor to accept with the agent ran for $used ticks of 200"
+exec {silent}>&-
+prlimit --pid "$agent_pid" --nofile="${limit// /}":
 
 if dd if=/dev/zero of="$work/log" oflag=nonblock bs=4096 2>"$work/filled"; then
     fail "the pipe is never full"
