@@ -183,12 +183,18 @@ static void arena_drop(dsm *session, struct arena *arena)
     free(arena);
 }
 
+// Its segment is here still: of one that is lost or another's, each new page would be a fault.
+static bool is_well(const struct arena *arena)
+{
+    return atomic_load(&arena->segment->segment.backing.fate) == BACKING_WELL;
+}
+
 static int allocate_locked(dsm *session, uint64_t bytes, void **result)
 {
     struct arena *arena;
     for (arena = session->allocations.arenas; arena != NULL; arena = arena->next) {
         uint64_t pages = (bytes + arena->page_bytes - 1) / arena->page_bytes;
-        void *at = arena->shared ? take_first_fit(arena, pages) : NULL;
+        void *at = arena->shared && is_well(arena) ? take_first_fit(arena, pages) : NULL;
         if (at != NULL) {
             *result = at;
             return 0;
@@ -208,11 +214,15 @@ static int allocate_locked(dsm *session, uint64_t bytes, void **result)
     return error;
 }
 
-// One empty arena is kept; a second one goes.
+// One empty arena is kept, if it is of use; a second one goes.
 static void drop_if_spare(dsm *session, struct arena *empty)
 {
+    if (!is_well(empty)) {
+        arena_drop(session, empty);
+        return;
+    }
     for (struct arena *arena = session->allocations.arenas; arena != NULL; arena = arena->next) {
-        if (arena != empty && arena->shared && arena->used == 0) {
+        if (arena != empty && arena->shared && arena->used == 0 && is_well(arena)) {
             arena_drop(session, empty);
             return;
         }

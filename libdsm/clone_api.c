@@ -21,6 +21,7 @@
 #include "rpc/noise.h"
 
 enum { AGAIN_MS = 20, STORE_BYTES = 64 << 10 };
+enum { BEGUN_ELSEWHERE = -EALREADY }; // no error of a segment that is attached
 
 // ---- clones
 
@@ -157,7 +158,7 @@ static int missing(dsm *session, const char *name, uint64_t id, struct failure *
     return segment_fail(session, name, -ENOENT, failure);
 }
 
-// One look. Under code_lock. -EAGAIN: another process makes it.
+// One look. Under code_lock. BEGUN_ELSEWHERE: another process makes it.
 static int find_code(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t bytes,
                      uint32_t page_bytes, const void *make, dsm_segment **segment,
                      struct failure *failure)
@@ -173,7 +174,8 @@ static int find_code(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], ui
     name_of(identity, name);
     int error = control_code(&session->session, identity, bytes, page_bytes, &info, failure);
     if (error != 0) {
-        return error == -EBUSY ? -EAGAIN : segment_made(session, name, error, &info, NULL, failure);
+        return error == -EBUSY ? BEGUN_ELSEWHERE
+                               : segment_made(session, name, error, &info, NULL, failure);
     }
     if (info.writer && make == NULL) {
         return missing(session, name, info.id, failure);
@@ -204,11 +206,11 @@ int code_get(dsm *session, const uint8_t identity[WIRE_DIGEST_BYTES], uint64_t b
             (*segment)->in_tasks++;
         }
         (void)pthread_mutex_unlock(&session->code_lock);
-        if (error == -EAGAIN) {
+        if (error == BEGUN_ELSEWHERE) {
             (void)sync_wait(&never, 0, sync_after_ms(AGAIN_MS));
         }
-    } while (error == -EAGAIN && sync_now() < deadline);
-    return error == -EAGAIN ? segment_fail(session, NULL, -EBUSY, failure) : error;
+    } while (error == BEGUN_ELSEWHERE && sync_now() < deadline);
+    return error == BEGUN_ELSEWHERE ? segment_fail(session, NULL, -EBUSY, failure) : error;
 }
 
 DSM_API int dsm_code_open(dsm *session, const void *contents, uint64_t bytes, uint32_t page_bytes,

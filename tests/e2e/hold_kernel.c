@@ -122,6 +122,7 @@ static void run_mlockall(void)
 static void run_mlockall_limit(void)
 {
     dsm *session = hold_open(CACHE);
+    char *code = calloc(PAGES, PAGE);
     CHECK(mlockall(MCL_FUTURE) == 0, "%s", strerror(errno));
     struct rlimit limit;
     CHECK(getrlimit(RLIMIT_MEMLOCK, &limit) == 0);
@@ -133,6 +134,10 @@ static void run_mlockall_limit(void)
     CHECK(strstr(dsm_error()->text, "MCL_ONFAULT") != NULL &&
               strstr(dsm_error()->text, "RLIMIT_MEMLOCK") != NULL,
           "%s", dsm_error()->text);
+    // No other process makes it: there is nothing to wait for.
+    RESULT(dsm_code_open(session, code, (uint64_t)PAGES * PAGE, PAGE, &segment), -EAGAIN);
+    CHECK(strstr(dsm_error()->text, "RLIMIT_MEMLOCK") != NULL, "%s", dsm_error()->text);
+    free(code);
     CHECK(munlockall() == 0);
     hold_close(session);
 }

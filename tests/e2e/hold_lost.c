@@ -6,7 +6,7 @@
 // not harmed, here a new one on the new store.
 #include "tests/e2e/hold_rig.h"
 
-enum { CACHE = 1 * MIB, PAGES = 4 * CACHE / PAGE, OLD = 1, NEW = 2 };
+enum { CACHE = 1 * MIB, PAGES = 4 * CACHE / PAGE, ALLOCATED = 2 * CACHE, OLD = 1, NEW = 2 };
 
 // Resident pages hold what was stored last; all others say where they were touched.
 static void check_every_touch(dsm_segment *segment)
@@ -68,6 +68,27 @@ static void check_new_segment(dsm *session)
     OK(dsm_segment_close(segment));
 }
 
+static char *allocate(int byte)
+{
+    char *array = dsm_alloc(ALLOCATED);
+    CHECK(array != NULL, "%s", dsm_error()->text);
+    memset(array, byte, ALLOCATED);
+    CHECK(array[ALLOCATED / 2] == byte);
+    return array;
+}
+
+// What was allocated is lost, too; what is allocated from now on is not. (Another store deals out the same addresses again.)
+static void check_new_allocation(char *lost, bool other_addresses)
+{
+    struct hold_touch touch = hold_load(lost + ALLOCATED / 2);
+    CHECK_SIGBUS(touch, lost + ALLOCATED / 2);
+    char *beside = other_addresses ? allocate(OLD) : NULL;
+    OK(dsm_free(lost));
+    char *array = allocate(NEW);
+    OK(dsm_free(array));
+    OK(dsm_free(beside));
+}
+
 static void run(bool old_name_is_there)
 {
     hold_catch(SIGBUS);
@@ -75,6 +96,7 @@ static void run(bool old_name_is_there)
     dsm_segment *segment = hold_create(session, "lost", PAGES, PAGE);
     hold_fill_all(segment, OLD);
     OK(dsm_clean(segment, hold_all(segment), NULL));
+    char *array = allocate(OLD);
     hold_say("written");
     hold_await("go-on");
     hold_fill_all(segment, NEW);
@@ -87,6 +109,7 @@ static void run(bool old_name_is_there)
     check_calls(segment);
     check_every_touch(segment);
     RESULT(dsm_segment_close(segment), -DSM_ELOST);
+    check_new_allocation(array, old_name_is_there);
     RESULT(dsm_segment_delete(session, "lost"), old_name_is_there ? 0 : -ENOENT);
     check_new_segment(session);
     hold_close_after_errors(session);
