@@ -48,6 +48,15 @@ if(TARGET dsm_core)
     set_tests_properties(unit.trap_sync.${part} PROPERTIES TIMEOUT 200 SKIP_RETURN_CODE 77
                          ENVIRONMENT DSM_TRAP=uffd-sync)
   endforeach()
+  # Threads that are late anywhere, at random.
+  add_executable(unsteady ${CMAKE_CURRENT_LIST_DIR}/unsteady.c)
+  foreach(part pager_threads pager_prefetch pager_segments backing)
+    add_test(NAME unit.unsteady.${part} COMMAND unsteady 7 20000 $<TARGET_FILE:unit_${part}>)
+    set_tests_properties(unit.unsteady.${part} PROPERTIES LABELS plain-only TIMEOUT 300 SKIP_RETURN_CODE 77)
+  endforeach()
+  add_test(NAME unit.unsteady.pager_threads.direct COMMAND unsteady 8 20000 $<TARGET_FILE:unit_pager_threads>)
+  set_tests_properties(unit.unsteady.pager_threads.direct PROPERTIES LABELS plain-only TIMEOUT 300 SKIP_RETURN_CODE 77
+                       ENVIRONMENT DSM_DIRECT=on)
   target_link_options(unit_pager_direct PRIVATE -Wl,--wrap=pager_fault_swap)
   target_link_options(unit_pager_failures PRIVATE -Wl,--wrap=backing_give)
   target_link_options(unit_pager_allocations PRIVATE -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc)
