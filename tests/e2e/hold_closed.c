@@ -54,48 +54,30 @@ static void count_up(dsm_segment *segment)
     OK(dsm_segment_close(segment));
 }
 
-static void *open_in_turns(void *unused)
+// Whoever comes first makes it, if nobody has; who opens it then counts in the one that all have.
+static void *count_in_turns(void *name)
 {
-    (void)unused;
     for (int turns = 0; turns < TURNS; (void)sched_yield()) {
         dsm_segment *segment = NULL;
-        int error = dsm_segment_open(shared, "counter", 0, &segment);
-        if (error == 0) {
-            count_up(segment);
-            turns++;
-        } else {
-            RESULT(error, -EBUSY);
-        }
-    }
-    return NULL;
-}
-
-// Whoever comes first makes it; who opens it then counts in the one that all have.
-static void *create_or_open(void *unused)
-{
-    (void)unused;
-    for (int turns = 0; turns < TURNS; (void)sched_yield()) {
-        dsm_segment *segment = NULL;
-        int error = dsm_segment_create(shared, "made", PAGE, PAGE, 0, &segment);
-        if (error != 0) {
-            RESULT(error, -EEXIST);
-            error = dsm_segment_open(shared, "made", 0, &segment);
+        int error = dsm_segment_open(shared, name, 0, &segment);
+        if (error == -ENOENT) {
+            error = dsm_segment_create(shared, name, PAGE, PAGE, 0, &segment);
         }
         if (error == 0) {
             count_up(segment);
             turns++;
         } else {
-            RESULT(error, -EBUSY);
+            CHECK(error == -EBUSY || error == -EEXIST, "%d: %s", error, dsm_error()->text);
         }
     }
     return NULL;
 }
 
-static void count_together(const char *name, void *(*body)(void *))
+static void count_together(char *name)
 {
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
-        CHECK(pthread_create(&threads[i], NULL, body, NULL) == 0);
+        CHECK(pthread_create(&threads[i], NULL, count_in_turns, name) == 0);
     }
     for (int i = 0; i < THREADS; i++) {
         (void)pthread_join(threads[i], NULL);
@@ -110,9 +92,10 @@ static void count_together(const char *name, void *(*body)(void *))
 static void threads(void)
 {
     shared = hold_open(MIB);
-    OK(dsm_segment_close(hold_create(shared, "counter", PAGES, PAGE)));
-    count_together("counter", open_in_turns);
-    count_together("made", create_or_open);
+    char made[] = "made", found[] = "found";
+    count_together(made);
+    OK(dsm_segment_close(hold_create(shared, found, PAGES, PAGE)));
+    count_together(found);
     hold_close(shared);
 }
 

@@ -2,7 +2,7 @@
 //
 // unsteady SEED LONGEST_US PROGRAM [ARGUMENT...]: runs the program, and stops its threads by the debugger's means: one at a time, any,
 // at any time, for up to LONGEST_US. A machine whose processors are taken away does the same to a test now and then; here it
-// comes a thousand times a second, so what holds only because a thread is never late falls within a run. The seed decides which thread
+// comes some hundred times a second, so what holds only because a thread is in time falls in few runs. The seed decides which thread
 // and for how long, though not where it is then.
 //
 // The exit code is the program's, 128 and its signal, or 77 where nobody may trace.
