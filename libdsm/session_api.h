@@ -38,10 +38,11 @@ struct dsm {
     struct counters *counters; // in the page
     struct session session;
     struct pager pager;
+    // Taken in this order: code_lock, opening, lock.
     pthread_mutex_t lock;      // of the list of segments
-    pthread_mutex_t code_lock; // while code is found, made or closed: before the others
-    // While one is opened or made, from the question to the list, and closed, from the list to the answer: the server
-    // tells this process' threads not apart, and one would close what the other has opened. Before the first.
+    pthread_mutex_t code_lock; // while code is found, made or closed
+    // While one is opened or made, from the question to the list, and closed, from the list to the answer: the server does
+    // not tell this process' threads apart, and one would close what the other has opened.
     pthread_mutex_t opening;
     dsm_segment *segments;
     struct allocations allocations;
